@@ -1,0 +1,152 @@
+"""What every records builder shares: local files by split, a cache that follows their contents, skipped rows."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets.data_files import DataFilesDict, DataFilesList
+from datasets.exceptions import DatasetGenerationError
+from datasets.fingerprint import Hasher
+
+from tkre_hf.data.reading import SkippedRows, UniqueIds, checked
+from tkre_hf.data.schema import RECORD_FEATURES, Record
+from tkre_hf.errors import InvalidRowError, TkreError
+
+logger = logging.getLogger(__name__)
+
+SKIPPED_ROWS_FILE = "skipped_rows.json"
+
+
+@dataclass
+class RecordsConfig(datasets.BuilderConfig):
+    """The settings of a records builder.
+
+    Args:
+        skip_invalid: Leave wrong rows out, counting and listing them, where otherwise the first one ends the reading.
+    """
+
+    skip_invalid: bool = False
+
+    def source_files(self) -> dict[str, list[Path]]:
+        """The local files of each split; empty if they are yet to be downloaded."""
+        return {split: [Path(file) for file in files] for split, files in (self.data_files or {}).items()}
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
+        """Names the cache folder after the settings, the files' contents and this package's readers.
+
+        So a changed file is read anew, even if its time and size are the old ones, and so is every file after a change
+        of the readers; a file that was only touched is not.
+        """
+        settings = {key: value for key, value in config_kwargs.items() if key not in ("data_files", "data_dir")}
+        contents = {
+            split: [(str(path), _sha256(path)) for path in paths] for split, paths in self.source_files().items()
+        }
+        return super().create_config_id({**settings, "contents": Hasher.hash([contents, _readers()])}, custom_features)
+
+
+class RecordsBuilder(datasets.GeneratorBasedBuilder):
+    """A builder of records (``RECORD_FEATURES``) from local files; a subclass says how a file is read.
+
+    A wrong row ends the preparing with its own :class:`~tkre_hf.errors.InvalidRowError`, and nothing is kept; with
+    ``skip_invalid`` it is left out, and :attr:`skipped_rows` has it, also when the data set comes from the cache.
+    """
+
+    BUILDER_CONFIG_CLASS = RecordsConfig
+    config: RecordsConfig
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._skipped: dict[str, SkippedRows] = {}
+        super().__init__(*args, **kwargs)
+
+    @abstractmethod
+    def read(self, path: Path, ids: UniqueIds) -> Iterator[Record | InvalidRowError]:
+        """Yields for each row of a file its record, or the error that stands in its place.
+
+        Args:
+            path: One of the files of a split.
+            ids: Has seen the ids of the split's earlier rows.
+        """
+
+    @property
+    def skipped_rows(self) -> SkippedRows:
+        """The rows that ``skip_invalid`` left out of all splits, once the data set is prepared or has been streamed."""
+        file = Path(self._output_dir, SKIPPED_ROWS_FILE)
+        if not self._skipped and file.exists():
+            return SkippedRows.from_json(file.read_text(encoding="utf-8"))
+        return SkippedRows([error for skipped in self._skipped.values() for error in skipped])
+
+    def source_files(self, dl_manager: Any) -> Mapping[str, Sequence[Path]]:
+        """The files of each split, downloaded if need be."""
+        files = self.config.source_files()
+        if not files:
+            raise TkreError(f"{type(self).__name__} needs data_files, the path of a file or of one for each split")
+        return files
+
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """As in datasets; but an error of the user's data comes as itself, not wrapped in a DatasetGenerationError."""
+        try:
+            super().download_and_prepare(*args, **kwargs)
+        except DatasetGenerationError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, TkreError):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            raise cause from None
+        if not self._skipped and self.skipped_rows:
+            logger.warning("%s", self.skipped_rows.summary())
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(features=RECORD_FEATURES)
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        # A tuple, not a list: datasets would hand out a list's files to processes that can't see each other's ids.
+        return [
+            datasets.SplitGenerator(name=split, gen_kwargs={"files": tuple(files), "split": split})
+            for split, files in self.source_files(dl_manager).items()
+        ]
+
+    def _generate_examples(self, files: Sequence[Path], split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield from enumerate(self._records(files, split))
+
+    def _records(self, files: Sequence[Path], split: str) -> Iterator[Record]:
+        skipped, ids = SkippedRows(), UniqueIds()
+        for path in files:
+            yield from checked(self.read(path, ids), skipped if self.config.skip_invalid else None)
+        self._skipped[split] = skipped
+        if skipped:
+            logger.warning("%s: %s", split, skipped.summary())
+
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        super()._download_and_prepare(*args, **kwargs)
+        Path(self._output_dir, SKIPPED_ROWS_FILE).write_text(self.skipped_rows.to_json(), encoding="utf-8")
+
+
+def local_data_files(files: Mapping[str, str | Path]) -> DataFilesDict:
+    """One local file for each split as ``data_files``; its path is taken as it is, ``[`` and ``*`` in it too."""
+    return DataFilesDict({split: DataFilesList([str(path)], [()]) for split, path in files.items()})
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise TkreError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise TkreError(f"{path}: cannot be read: {error}") from error
+
+
+@cache
+def _readers() -> str:
+    """A digest of the code that turns files into records."""
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()

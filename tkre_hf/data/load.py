@@ -1,0 +1,125 @@
+"""One function that loads records from wherever they are; the recipes and the command line use nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from datasets import Dataset
+
+from tkre_hf.data.builder import RecordsBuilder, local_data_files
+from tkre_hf.data.fewrel import FewRel
+from tkre_hf.data.jsonl import OpenNREJsonl
+from tkre_hf.data.reading import SkippedRows
+from tkre_hf.data.relations import RelationInfo, complete_relation_info, read_relation_info
+from tkre_hf.data.sample import SAMPLE_RELATIONS, SAMPLE_SPLITS
+from tkre_hf.errors import TkreError
+
+_FEWREL = tuple(config.name for config in FewRel.BUILDER_CONFIGS if config.split_files)
+_JSON_LINES = (".jsonl", ".txt")
+_EXPECTED = (
+    "expected a file (.json: FewRel's format; .jsonl or .txt: JSON lines), "
+    + ", ".join(f"fewrel:{name}" for name in _FEWREL)
+    + ", or "
+    + ", ".join(f"sample:{split}" for split in SAMPLE_SPLITS)
+)
+
+
+def load_records(
+    source: str | Path,
+    *,
+    split: str | None = None,
+    data_dir: str | Path | None = None,
+    skip_invalid: bool = False,
+    skipped: SkippedRows | None = None,
+    cache_dir: str | Path | None = None,
+) -> Dataset:
+    """Loads records (``RECORD_FEATURES``).
+
+    They are kept as Arrow in the cache of datasets, never beside the source, and read anew when the file changes.
+
+    Args:
+        source: A file, ``.json`` in FewRel's format or ``.jsonl`` or ``.txt`` with JSON lines (also ``.gz`` of these);
+            or ``fewrel:wiki``, ``fewrel:pubmed``; or ``sample:train``, ``sample:validation``, the bundled corpus.
+        split: Which split, or a slice such as ``train[:100]``; only a source of several splits needs it.
+        data_dir: The folder of FewRel's files; without it they are downloaded.
+        skip_invalid: Leave wrong rows out, with a warning that lists them, where otherwise the first one is an error.
+        skipped: Takes the rows left out.
+        cache_dir: In place of the cache of datasets.
+
+    Raises:
+        InvalidRowError: A row is wrong; names file, row and field.
+        TkreError: There is no such source or split.
+    """
+    builder = records_builder(source, data_dir=data_dir, skip_invalid=skip_invalid, cache_dir=cache_dir)
+    builder.download_and_prepare()
+    splits = list(builder.info.splits or ())
+    if split is None and len(splits) > 1:
+        raise TkreError(f"{source} has the splits {', '.join(splits)}: say which one")
+    try:
+        dataset = builder.as_dataset(split or splits[0])
+    except ValueError as error:
+        raise TkreError(f"{source} has no split {split!r}, but {', '.join(splits)}: {error}") from error
+    if skipped is not None:
+        skipped.errors.extend(builder.skipped_rows)
+    return dataset
+
+
+def records_builder(
+    source: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    skip_invalid: bool = False,
+    cache_dir: str | Path | None = None,
+) -> RecordsBuilder:
+    """The builder behind :func:`load_records`, for those who want its ``as_streaming_dataset`` or all its splits.
+
+    Raises:
+        TkreError: There is no such source.
+    """
+    common = {"skip_invalid": skip_invalid, "cache_dir": None if cache_dir is None else str(cache_dir)}
+    family, _, name = str(source).partition(":")
+    if family == "fewrel" and name in _FEWREL:
+        folder = None if data_dir is None else str(data_dir)
+        return FewRel(config_name=name, data_dir=folder, **common)
+    if data_dir is not None:
+        raise TkreError(f"data_dir is for the publisher's files ({', '.join(f'fewrel:{n}' for n in _FEWREL)}), not {source}")
+    if family == "sample" and name in SAMPLE_SPLITS:
+        return OpenNREJsonl(data_files=local_data_files({name: SAMPLE_SPLITS[name]}), **common)
+    path = Path(source)
+    kind = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+    if kind in _JSON_LINES:
+        return OpenNREJsonl(data_files=local_data_files({"train": path}), **common)
+    if kind == ".json":
+        return FewRel(config_name="file", data_files=local_data_files({"train": path}), **common)
+    raise TkreError(f"{source} is no source of records: {_EXPECTED}")
+
+
+def load_sample(split: str = "train") -> Dataset:
+    """Loads the bundled corpus: ``train`` (641 relations x 6 samples) or ``validation`` (16 other relations x 16).
+
+    Written by a large language model, its facts unchecked; see ``tkre_hf/data/sample/README.md``.
+    """
+    return load_records(f"sample:{split}")
+
+
+def load_relation_info(
+    source: str | Path, relations: Iterable[str] | None = None, *, data_dir: str | Path | None = None
+) -> dict[str, RelationInfo]:
+    """Loads relation names and descriptions.
+
+    Args:
+        source: ``fewrel:wiki`` or ``fewrel:pubmed`` (``pid2name.json`` in ``data_dir``, or downloaded); ``sample``, or
+            ``sample:`` and a split; or a file for :func:`~tkre_hf.data.relations.read_relation_info`.
+        relations: The labels wanted; one without an entry gets its own words as its name. Without it: every entry.
+
+    Raises:
+        TkreError: There is no such source, or an entry is wrong.
+    """
+    family, _, name = str(source).partition(":")
+    if family == "fewrel" and name in _FEWREL:
+        builder = FewRel(config_name=name, data_dir=None if data_dir is None else str(data_dir))
+        info = builder.relation_info
+    else:
+        info = read_relation_info(SAMPLE_RELATIONS if family == "sample" else source)
+    return info if relations is None else complete_relation_info(relations, info)

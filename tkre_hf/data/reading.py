@@ -1,0 +1,222 @@
+"""Reading data files row by row: where every wrong row gets its file, line and field, and may be skipped and counted.
+
+A reader yields, for each row, the record or the error that stands in its place, so that it can go on after a wrong row;
+:func:`checked` then either raises the first error or collects them all.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tkre_hf.data.schema import CharSpan, Record
+from tkre_hf.errors import InvalidRowError, TkreError
+
+T = TypeVar("T")
+
+_KINDS: dict[type, str] = {int: "a whole number", str: "a string", list: "a list", dict: "an object"}
+_REQUIRED: Any = object()
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass
+class SkippedRows:
+    """The rows that were left out because they were wrong, in the order of the files.
+
+    Args:
+        errors: One error for each row, each with its file, row, field and reason.
+    """
+
+    errors: list[InvalidRowError] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    def __iter__(self) -> Iterator[InvalidRowError]:
+        return iter(self.errors)
+
+    def summary(self, limit: int = 10) -> str:
+        """Says how many rows were skipped and lists the first ``limit`` of them, one a line."""
+        lines = [f"skipped {len(self)} wrong {'row' if len(self) == 1 else 'rows'}"]
+        lines += [f"  {error}" for error in self.errors[:limit]]
+        if len(self) > limit:
+            lines.append(f"  ... and {len(self) - limit} more")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        return json.dumps([[e.file, e.row, e.field, e.reason] for e in self.errors], ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> SkippedRows:
+        return cls([InvalidRowError(*parts) for parts in json.loads(text)])
+
+
+def checked(rows: Iterable[Record | InvalidRowError], skipped: SkippedRows | None = None) -> Iterator[Record]:
+    """Passes the records on; a wrong row's error is raised, or collected in ``skipped``.
+
+    Args:
+        rows: What a reader yields: for each row its record, or the error that stands in its place.
+        skipped: Takes the errors; without it the first one is raised.
+
+    Raises:
+        InvalidRowError: A row is wrong and ``skipped`` is None.
+    """
+    for row in rows:
+        if not isinstance(row, InvalidRowError):
+            yield row
+        elif skipped is None:
+            raise row
+        else:
+            skipped.errors.append(row)
+
+
+class UniqueIds:
+    """Refuses an id that was used before, naming the row that used it.
+
+    Args:
+        field: What the rows call it.
+    """
+
+    def __init__(self, field: str = "id") -> None:
+        self._field = field
+        self._first: dict[str, str] = {}
+
+    def check(self, id: str, file: str | Path, row: int | str) -> None:
+        """Raises an InvalidRowError if ``id`` came before, in this file or another."""
+        where = f"line {row}" if isinstance(row, int) else f"row {row}"
+        if id in self._first:
+            raise InvalidRowError(file, row, self._field, f"{id!r} was used before, in {self._first[id]}")
+        self._first[id] = f"{file}, {where}"
+
+
+@dataclass(frozen=True)
+class RowView:
+    """One parsed row together with where it stands, so that every complaint about it says so.
+
+    Args:
+        file: The file the row stands in.
+        row: Its line, counted from 1, or its key.
+        data: The row's fields.
+    """
+
+    file: str | Path
+    row: int | str
+    data: dict[str, Any]
+
+    def error(self, field: str, reason: str) -> InvalidRowError:
+        return InvalidRowError(self.file, self.row, field, reason)
+
+    def get(self, field: str, kind: type[T], default: Any = _REQUIRED) -> T:
+        """The value at a dotted path such as ``h.pos``; null counts as absent.
+
+        Raises:
+            InvalidRowError: It is absent and there is no default, or it is not of this kind.
+        """
+        value: Any = self.data
+        seen: list[str] = []
+        for key in field.split("."):
+            if not isinstance(value, dict):
+                raise self.error(".".join(seen), f"expected an object, found {shorten(value)}")
+            seen.append(key)
+            value = value.get(key)
+            if value is None:
+                if default is not _REQUIRED:
+                    return default
+                raise self.error(".".join(seen), f"missing; expected {_KINDS[kind]}")
+        if not isinstance(value, kind):
+            raise self.error(field, f"expected {_KINDS[kind]}, found {shorten(value)}")
+        return value
+
+    def span(self, field: str) -> CharSpan:
+        """The span ``[start, end]`` at a dotted path; whether it fits its sentence is for the caller to check."""
+        edges = self.get(field, list)
+        if len(edges) != 2:
+            raise self.error(field, f"expected [start, end], found {shorten(edges)}")
+        return edges[0], edges[1]
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a file, unpacked if its name ends in ``.gz``; a byte order mark at its beginning is dropped.
+
+    Raises:
+        TkreError: There is no such file, or it cannot be read.
+    """
+    try:
+        raw = Path(path).read_bytes()
+        return (gzip.decompress(raw) if Path(path).suffix == ".gz" else raw).removeprefix(_BOM)
+    except FileNotFoundError:
+        raise TkreError(f"{path}: there is no such file") from None
+    except (OSError, EOFError) as error:
+        raise TkreError(f"{path}: cannot be read: {error}") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a file that is one JSON value.
+
+    Raises:
+        InvalidRowError: It is not UTF-8 or not JSON, naming the line; such a file has no rows to skip.
+    """
+    raw = read_bytes(path)
+    try:
+        return _parse(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidRowError(path, raw.count(b"\n", 0, error.start) + 1, "", _not_utf8(error)) from None
+    except json.JSONDecodeError as error:
+        raise InvalidRowError(path, error.lineno, "", _broken(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidRowError(path, 1, "", f"broken JSON: {error}") from None
+
+
+def read_json_lines(path: str | Path) -> Iterator[RowView | InvalidRowError]:
+    """Reads a file that holds one JSON object a line; blank lines don't count as rows.
+
+    Yields:
+        For each line its row, or the error that stands in its place.
+    """
+    for line, raw in enumerate(read_bytes(path).split(b"\n"), 1):
+        if not raw.strip():
+            continue
+        try:
+            data = _parse(raw.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            yield InvalidRowError(path, line, "", _not_utf8(error))
+        except json.JSONDecodeError as error:
+            yield InvalidRowError(path, line, "", _broken(error))
+        except (ValueError, RecursionError) as error:
+            yield InvalidRowError(path, line, "", f"broken JSON: {error}")
+        else:
+            if isinstance(data, dict):
+                yield RowView(path, line, data)
+            else:
+                yield InvalidRowError(path, line, "", f"expected a JSON object, found {shorten(data)}")
+
+
+def shorten(value: Any, limit: int = 60) -> str:
+    """A value as it is shown in an error."""
+    text = json.dumps(value, ensure_ascii=True, default=str)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _parse(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # JSON allows a key twice and Python keeps the last one: the rows of the first would be gone without a word.
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+    return data
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"not UTF-8: byte 0x{error.object[error.start]:02x} at position {error.start}; save the file as UTF-8"
+
+
+def _broken(error: json.JSONDecodeError) -> str:
+    return f"broken JSON: {error.msg} (column {error.colno})"

@@ -1,0 +1,92 @@
+"""What is known of a relation besides its label: a name, a description and, where someone wrote them, more words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tkre_hf.data.reading import RowView, UniqueIds, read_json, read_json_lines
+from tkre_hf.errors import InvalidRowError
+
+
+@dataclass(frozen=True)
+class RelationInfo:
+    """What is known of one relation.
+
+    Args:
+        name: A short name, such as "crosses".
+        description: One sentence; empty where there is none.
+        explanation: Which words express it, and what it is easily mistaken for; may be empty.
+        head_types: Types that its head may have, such as ``"PERSON"``; may be empty. ``tail_types`` likewise.
+        verbalizations: Templates with ``{head}`` and ``{tail}``; may be empty.
+    """
+
+    name: str
+    description: str = ""
+    explanation: str = ""
+    head_types: tuple[str, ...] = ()
+    tail_types: tuple[str, ...] = ()
+    verbalizations: tuple[str, ...] = ()
+
+    @classmethod
+    def from_label(cls, label: str) -> RelationInfo:
+        """All that a label itself says: its words, underscores read as spaces."""
+        return cls(name=label.replace("_", " "))
+
+
+def read_relation_info(path: str | Path, relations: Iterable[str] | None = None) -> dict[str, RelationInfo]:
+    """Reads relation names and descriptions.
+
+    Args:
+        path: FewRel's ``pid2name.json`` (``{label: [name, description]}``), or JSON lines (``.jsonl``) with
+            ``relation``, ``name`` and optionally the other fields of :class:`RelationInfo`.
+        relations: The labels wanted; one without an entry gets its own words as its name. Without it: every entry.
+
+    Raises:
+        InvalidRowError: An entry is wrong; names the line or label, and the field.
+        TkreError: There is no such file.
+    """
+    info = _read_json_lines(path) if ".jsonl" in Path(path).suffixes else _read_pid2name(path)
+    return info if relations is None else complete_relation_info(relations, info)
+
+
+def complete_relation_info(relations: Iterable[str], info: Mapping[str, RelationInfo]) -> dict[str, RelationInfo]:
+    """One entry for each of ``relations``; where ``info`` has none, the label's own words are the name."""
+    return {label: info.get(label) or RelationInfo.from_label(label) for label in relations}
+
+
+def _read_pid2name(path: str | Path) -> dict[str, RelationInfo]:
+    entries = read_json(path)
+    if not isinstance(entries, dict):
+        raise InvalidRowError(path, 1, "", "expected an object of label: [name, description]")
+    for label, entry in entries.items():
+        if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)):
+            raise InvalidRowError(path, label, "", f"expected [name, description], found {entry!r}")
+    return {label: RelationInfo(name, description) for label, (name, description) in entries.items()}
+
+
+def _read_json_lines(path: str | Path) -> dict[str, RelationInfo]:
+    info: dict[str, RelationInfo] = {}
+    labels = UniqueIds("relation")
+    for row in read_json_lines(path):
+        if isinstance(row, InvalidRowError):
+            raise row
+        label = row.get("relation", str)
+        labels.check(label, row.file, row.row)
+        info[label] = RelationInfo(
+            name=row.get("name", str),
+            description=row.get("description", str, default=""),
+            explanation=row.get("explanation", str, default=""),
+            head_types=_strings(row, "head_types"),
+            tail_types=_strings(row, "tail_types"),
+            verbalizations=_strings(row, "verbalizations"),
+        )
+    return info
+
+
+def _strings(row: RowView, field: str) -> tuple[str, ...]:
+    values = row.get(field, list, default=[])
+    if not all(isinstance(value, str) for value in values):
+        raise row.error(field, "expected a list of strings")
+    return tuple(values)
