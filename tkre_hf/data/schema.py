@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -64,7 +65,7 @@ def tokenize_text(text: str, spans: Sequence[CharSpan] = ()) -> tuple[list[str],
     cuts = sorted({0, len(text), *(edge for span in spans for edge in span)})
     offsets = [
         (left + match.start(), left + match.end())
-        for left, right in zip(cuts, cuts[1:])
+        for left, right in pairwise(cuts)
         for match in _TOKEN.finditer(text[left:right])
     ]
     token_spans = []
@@ -87,7 +88,7 @@ def check_span(start: Any, end: Any, length: int, unit: str = "tokens") -> None:
     if start > end:
         raise ValueError(f"the span [{start}, {end}) is reversed: its end lies before its start")
     if start == end:
-        raise ValueError(f"the span [{start}, {end}) is empty: the end is exclusive, so it must be at least {start + 1}")
+        raise ValueError(f"the span [{start}, {end}) is empty: the end is exclusive, so at least {start + 1}")
     if start < 0 or end > length:
         raise ValueError(f"the span [{start}, {end}) lies outside the sentence's {length} {unit}")
 

@@ -1,0 +1,201 @@
+"""The two stages' trainers: the Trainer, with batches of their own and a loss over all processes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from .data_collator import MSLMCollator, SCLCollator
+from .losses import gather, relation_contrastive_loss, span_contrastive_loss
+from .modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
+from .processing_tkre import TKREProcessor
+from .sampling import EncodedRecords, EpochDataLoader, LengthBatchSampler, RelationBatchSampler, _EpochSampler
+from .training_args import MSLMTrainingArguments, SCLTrainingArguments
+
+
+class _StageTrainer(Trainer):
+    """What the stages share: who draws the batches, two learning rates, and losses logged by part."""
+
+    def __init__(self, *args: Any, processing_class: TKREProcessor, **kwargs: Any) -> None:
+        super().__init__(*args, processing_class=processing_class, **kwargs)
+        self._parts: dict[str, list[Tensor]] = defaultdict(list)
+
+    def batch_sampler(self) -> _EpochSampler:
+        """Draws the batches of this process."""
+        raise NotImplementedError
+
+    def get_train_dataloader(self) -> EpochDataLoader:
+        # Not prepared by Accelerate: the sampler already yields this process's share of each global batch.
+        return EpochDataLoader(
+            self.train_dataset,
+            batch_sampler=self.batch_sampler(),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Groups parameters by decay, and by whether they are the encoder's or a head's."""
+        if self.optimizer is None:
+            model = model if model is not None else self.model
+            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, model)
+            decays = set(self.get_decay_parameter_names(model))
+            groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    groups[".encoder." in f".{name}", name in decays].append(parameter)
+            head_rate = self.args.head_learning_rate or self.args.learning_rate
+            self.optimizer = optimizer_class(
+                [
+                    {
+                        "params": parameters,
+                        "lr": self.args.learning_rate if encoder else head_rate,
+                        "weight_decay": self.args.weight_decay if decay else 0.0,
+                    }
+                    for (encoder, decay), parameters in groups.items()
+                ],
+                **kwargs,
+            )
+        return self.optimizer
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            for name, values in self._parts.items():
+                logs[name] = round(torch.stack(values).mean().item(), 4)
+            self._parts.clear()
+        super().log(logs, *args, **kwargs)
+
+    @property
+    def _world(self) -> tuple[int, int]:
+        return self.args.process_index, self.args.world_size
+
+
+class MSLMTrainer(_StageTrainer):
+    """Trains ``TKREForMaskedSpanLM``: stage 1.
+
+    Args:
+        model: The model.
+        args: The settings.
+        train_dataset: Encoded sentences.
+        processing_class: Saved with the model.
+    """
+
+    args: MSLMTrainingArguments
+
+    def __init__(
+        self,
+        model: TKREForMaskedSpanLM,
+        args: MSLMTrainingArguments,
+        train_dataset: EncodedRecords,
+        processing_class: TKREProcessor,
+        **kwargs: Any,
+    ) -> None:
+        collator = MSLMCollator(processing_class, args.seed, args.cue_rate, args.entity_rate, args.other_rate)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            data_collator=collator,
+            processing_class=processing_class,
+            **kwargs,
+        )
+
+    def batch_sampler(self) -> LengthBatchSampler:
+        rank, world_size = self._world
+        batch_size = self.args.train_batch_size * world_size
+        return LengthBatchSampler(self.train_dataset.lengths, batch_size, self.args.seed, rank, world_size)
+
+
+class SCLTrainer(_StageTrainer):
+    """Trains ``TKREForPreTraining``: stage 2, with a loss over the embeddings of all processes.
+
+    Args:
+        model: The model; its configuration has λ1, λ2, τ and the spans' weight.
+        args: The settings.
+        train_dataset: Encoded sentences.
+        anchors: Token ids of each relation's name and description, in the order of ``train_dataset.relations``.
+        processing_class: Saved with the model.
+        groups: Each sentence's corpus, ``(sentences,)``, where several are mixed.
+        shares: The share of a batch's relations that each corpus gets.
+    """
+
+    args: SCLTrainingArguments
+    model: TKREForPreTraining
+
+    def __init__(
+        self,
+        model: TKREForPreTraining,
+        args: SCLTrainingArguments,
+        train_dataset: EncodedRecords,
+        anchors: Sequence[Sequence[int]],
+        processing_class: TKREProcessor,
+        groups: Any = None,
+        shares: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if args.gradient_accumulation_steps != 1:
+            raise ValueError(
+                "gradient_accumulation_steps must be 1: the negatives are the batch's own, so two half batches are not "
+                "one; use more processes, or gradient_checkpointing"
+            )
+        mslm = MSLMCollator(processing_class, args.seed) if model.config.lambda_mslm else None
+        collator = SCLCollator(processing_class, anchors, args.num_irrelevant, mslm, args.seed)
+        self.groups, self.shares = groups, shares
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            data_collator=collator,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        # The loss is a mean already, of the global batch: the Trainer has nothing to divide it by.
+        self.model_accepts_loss_kwargs = False
+
+    def batch_sampler(self) -> RelationBatchSampler:
+        rank, world_size = self._world
+        return RelationBatchSampler(
+            self.train_dataset.labels,
+            self.train_dataset.lengths,
+            self.args.relations_per_batch,
+            self.args.sentences_per_relation,
+            self.groups,
+            self.shares,
+            self.args.seed,
+            rank,
+            world_size,
+        )
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+        """λ1 · MSLM + λ2 · (relation + span_weight · spans), over the global batch."""
+        config = self.model.config
+        labels, kinds = inputs.pop("labels"), inputs.pop("span_kinds")
+        count = None
+        if "mslm_labels" in inputs:
+            count = gather((inputs["mslm_labels"] != -100).sum()[None]).sum() / self.args.world_size
+        outputs = model(**inputs, num_items_in_batch=count)
+        # Cosines need float32: at τ = 0.1 a bfloat16 logit is off by as much as relations differ.
+        with torch.autocast(labels.device.type, enabled=False):
+            relation, anchors = gather(outputs.relation_embeds.float()), gather(outputs.anchor_embeds.float())
+            all_labels, anchor_labels = gather(labels), gather(inputs["anchor_ids"])
+            parts = {"relation_loss": relation_contrastive_loss(relation, all_labels, anchors, anchor_labels, config.tau)}
+            loss = parts["relation_loss"]
+            if config.span_weight:
+                spans = gather(outputs.span_embeds.float().flatten(0, 1))
+                span_labels = gather(labels.repeat_interleave(kinds.shape[1]))
+                parts["span_loss"] = span_contrastive_loss(
+                    spans, span_labels, gather(kinds.flatten()), anchors, anchor_labels, config.tau
+                )
+                loss = loss + config.span_weight * parts["span_loss"]
+            loss = config.lambda_scl * loss
+            if outputs.loss is not None:
+                parts["mslm_loss"] = outputs.loss
+                loss = loss + config.lambda_mslm * outputs.loss
+        for name, value in parts.items():
+            self._parts[name].append(value.detach())
+        return (loss, outputs) if return_outputs else loss

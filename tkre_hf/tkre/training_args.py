@@ -1,0 +1,55 @@
+"""Settings of the two stages, over ``TrainingArguments``: each field is an option of the recipe that uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from .masking import CUE_RATE, ENTITY_RATE, OTHER_RATE
+
+
+@dataclass
+class TKRETrainingArguments(TrainingArguments):
+    """What both stages share. The defaults are the ones measured in docs/results/fewrel.md."""
+
+    head_learning_rate: float | None = field(
+        default=1e-3,
+        metadata={"help": "Learning rate of what stands on the encoder (projections, vocabulary head)."},
+    )
+    learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate of the encoder."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of matrices."})
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Warm-up: a number of steps, or below 1 their share of all steps."}
+    )
+    report_to: None | str | list[str] = field(
+        default="none", metadata={"help": "Where to report to: none, tensorboard, wandb, trackio …"}
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Leave off: the collators read them all."})
+
+    def __post_init__(self) -> None:
+        # transformers 4 keeps the share apart from the number of steps.
+        if hasattr(TrainingArguments, "warmup_ratio") and 0 < self.warmup_steps < 1:
+            self.warmup_ratio, self.warmup_steps = self.warmup_steps, 0
+        super().__post_init__()
+
+
+@dataclass
+class MSLMTrainingArguments(TKRETrainingArguments):
+    """Settings of stage 1, masked span language modeling."""
+
+    cue_rate: float = field(default=CUE_RATE, metadata={"help": "Probability that a relation cue is masked."})
+    entity_rate: float = field(default=ENTITY_RATE, metadata={"help": "Probability that an entity is masked."})
+    other_rate: float = field(default=OTHER_RATE, metadata={"help": "Probability that any other word is masked."})
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Sentences per process and step."})
+
+
+@dataclass
+class SCLTrainingArguments(TKRETrainingArguments):
+    """Settings of stage 2, span-level contrastive learning."""
+
+    relations_per_batch: int = field(
+        default=16, metadata={"help": "P: relations in a batch, over all processes; a multiple of their number."}
+    )
+    sentences_per_relation: int = field(default=3, metadata={"help": "K: sentences of each relation in a batch."})
+    num_irrelevant: int = field(default=4, metadata={"help": "Irrelevant spans drawn from each sentence."})
