@@ -1,0 +1,84 @@
+"""Few-shot relation extraction for the Hugging Face ecosystem.
+
+Importing this package makes transformers' Auto classes know TKRE, and imports neither transformers nor torch: a public
+name's module is imported when the name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tkre_hf.registry import register as _register
+
+if TYPE_CHECKING:
+    from tkre_hf.data.episodes import EpisodeDataset
+    from tkre_hf.data.fewrel import FewRel
+    from tkre_hf.data.jsonl import OpenNREJsonl
+    from tkre_hf.data.load import load_records
+    from tkre_hf.tkre.configuration_tkre import TKREConfig
+    from tkre_hf.tkre.modeling_tkre import (
+        TKREForFewShotClassification,
+        TKREForMaskedSpanLM,
+        TKREForPreTraining,
+        TKREModel,
+    )
+    from tkre_hf.tkre.processing_tkre import TKREProcessor
+    from tkre_hf.tkre.trainer import MSLMTrainer, SCLTrainer
+    from tkre_hf.tkre.training_args import MSLMTrainingArguments, SCLTrainingArguments
+
+__all__ = [
+    "EpisodeDataset",
+    "FewRel",
+    "MSLMTrainer",
+    "MSLMTrainingArguments",
+    "OpenNREJsonl",
+    "SCLTrainer",
+    "SCLTrainingArguments",
+    "TKREConfig",
+    "TKREForFewShotClassification",
+    "TKREForMaskedSpanLM",
+    "TKREForPreTraining",
+    "TKREModel",
+    "TKREProcessor",
+    "load_records",
+]
+
+# Where each public name lives: a name is imported when it is first asked for.
+_MODULES = {
+    "data.episodes": ("EpisodeDataset",),
+    "data.fewrel": ("FewRel",),
+    "data.jsonl": ("OpenNREJsonl",),
+    "data.load": ("load_records",),
+    "tkre.configuration_tkre": ("TKREConfig",),
+    "tkre.modeling_tkre": (
+        "TKREForFewShotClassification",
+        "TKREForMaskedSpanLM",
+        "TKREForPreTraining",
+        "TKREModel",
+    ),
+    "tkre.processing_tkre": ("TKREProcessor",),
+    "tkre.trainer": ("MSLMTrainer", "SCLTrainer"),
+    "tkre.training_args": ("MSLMTrainingArguments", "SCLTrainingArguments"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("tkre-hf")
+    elif name in _MODULE_OF:
+        value = getattr(import_module(f"tkre_hf.{_MODULE_OF[name]}"), name)
+    else:
+        raise AttributeError(f"module 'tkre_hf' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+_register()
