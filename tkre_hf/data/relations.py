@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tkre_hf.data.reading import RowView, UniqueIds, read_json, read_json_lines
+import yaml
+
+from tkre_hf.data.reading import RowView, UniqueIds, read_bytes, read_json, read_json_lines
 from tkre_hf.errors import InvalidRowError
 
 
@@ -39,15 +41,22 @@ def read_relation_info(path: str | Path, relations: Iterable[str] | None = None)
     """Reads relation names and descriptions.
 
     Args:
-        path: FewRel's ``pid2name.json`` (``{label: [name, description]}``), or JSON lines (``.jsonl``) with
-            ``relation``, ``name`` and optionally the other fields of :class:`RelationInfo`.
+        path: FewRel's ``pid2name.json`` (``{label: [name, description]}``); or JSON lines (``.jsonl``) with
+            ``relation`` and optionally the fields of :class:`RelationInfo`; or the same as YAML, a list of such rows
+            or a mapping from label to fields. Without a name, the label's own words are the name.
         relations: The labels wanted; one without an entry gets its own words as its name. Without it: every entry.
 
     Raises:
         InvalidRowError: An entry is wrong; names the line or label, and the field.
         TkreError: There is no such file.
     """
-    info = _read_json_lines(path) if ".jsonl" in Path(path).suffixes else _read_pid2name(path)
+    suffixes = Path(path).suffixes
+    if ".jsonl" in suffixes:
+        info = _read_rows(read_json_lines(path))
+    elif ".yaml" in suffixes or ".yml" in suffixes:
+        info = _read_rows(_yaml_rows(path))
+    else:
+        info = _read_pid2name(path)
     return info if relations is None else complete_relation_info(relations, info)
 
 
@@ -66,16 +75,16 @@ def _read_pid2name(path: str | Path) -> dict[str, RelationInfo]:
     return {label: RelationInfo(name, description) for label, (name, description) in entries.items()}
 
 
-def _read_json_lines(path: str | Path) -> dict[str, RelationInfo]:
+def _read_rows(rows: Iterable[RowView | InvalidRowError]) -> dict[str, RelationInfo]:
     info: dict[str, RelationInfo] = {}
     labels = UniqueIds("relation")
-    for row in read_json_lines(path):
+    for row in rows:
         if isinstance(row, InvalidRowError):
             raise row
         label = row.get("relation", str)
         labels.check(label, row.file, row.row)
         info[label] = RelationInfo(
-            name=row.get("name", str),
+            name=row.get("name", str, default="") or RelationInfo.from_label(label).name,
             description=row.get("description", str, default=""),
             explanation=row.get("explanation", str, default=""),
             head_types=_strings(row, "head_types"),
@@ -83,6 +92,24 @@ def _read_json_lines(path: str | Path) -> dict[str, RelationInfo]:
             verbalizations=_strings(row, "verbalizations"),
         )
     return info
+
+
+def _yaml_rows(path: str | Path) -> Iterator[RowView]:
+    try:
+        data = yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError as error:
+        raise InvalidRowError(path, 1, "", f"broken YAML: {' '.join(str(error).split())}") from None
+    if isinstance(data, dict):
+        for label, fields in data.items():
+            if not isinstance(fields, dict | None):
+                raise InvalidRowError(path, str(label), "", f"expected the relation's fields, found {fields!r}")
+        data = [{"relation": label, **(fields or {})} for label, fields in data.items()]
+    if not isinstance(data, list):
+        raise InvalidRowError(path, 1, "", "expected a list of relations, or a mapping from label to fields")
+    for i, fields in enumerate(data):
+        if not isinstance(fields, dict):
+            raise InvalidRowError(path, f"[{i}]", "", f"expected a relation's fields, found {fields!r}")
+        yield RowView(path, f"[{i}]", fields)
 
 
 def _strings(row: RowView, field: str) -> tuple[str, ...]:
