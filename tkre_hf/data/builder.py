@@ -77,7 +77,7 @@ class RecordsBuilder(datasets.GeneratorBasedBuilder):
 
     @property
     def skipped_rows(self) -> SkippedRows:
-        """The rows that ``skip_invalid`` left out of all splits, once the data set is prepared or has been streamed."""
+        """The rows that ``skip_invalid`` left out of all splits, once they are prepared or have been streamed."""
         file = Path(self._output_dir, SKIPPED_ROWS_FILE)
         if not self._skipped and file.exists():
             return SkippedRows.from_json(file.read_text(encoding="utf-8"))

@@ -3,10 +3,10 @@
 Source: the FewRel toolkit's episodes (Han et al., EMNLP 2018; none of the above: Gao et al., EMNLP-IJCNLP 2019), which
 are endless and unseeded. Here episode ``i`` is a function of ``(seed, i)`` alone.
 
-None of the above: the toolkit's ``na_rate`` is the number of such queries over ``n_query``, so that 1, 2 and 5 stand for
-"15%, 30% and 50%" of a 5-way episode. Ours is what the papers report, the fraction of all queries: of ``n_way * n_query``
-queries with a relation, ``round(n_way * n_query * na_rate / (1 - na_rate))`` more have none. At 5-way, one query each,
-0.15, 0.30 and 0.50 give 1, 2 and 5: the toolkit's own counts.
+None of the above: the toolkit's ``na_rate`` is the number of such queries over ``n_query``, so that 1, 2 and 5 stand
+for "15%, 30% and 50%" of a 5-way episode. Ours is what the papers report, the fraction of all queries: beside the
+``n_way * n_query`` queries with a relation, ``round(n_way * n_query * na_rate / (1 - na_rate))`` have none. At 5-way
+and one query each, 0.15, 0.30 and 0.50 give 1, 2 and 5: the toolkit's own counts.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _WordArray: TypeAlias = npt.NDArray[np.uint64]
 
 # Philox yields four 64-bit words for each step of its counter.
 _WORDS_PER_STEP = 4
+_ITER_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ class EpisodeDataset(Sequence[Episode]):
     """N-way K-shot Q-query episodes over labelled rows; holds indices, not sentences.
 
     Relations are drawn without replacement, and so are a relation's rows within an episode, so that support and query
-    never share one. A query with none of the above draws one of the other relations, then one of its rows.
+    never share one. A query with none of the above draws one of the other relations, then one of its rows; as in the
+    toolkit, two such queries may draw the same.
 
-    The random words of episode ``i`` are a fixed stretch of one Philox stream keyed by the seed, and NumPy promises that
-    stream to stay the same; so any range of episodes comes in one go, whatever the number of processes. Relations are
-    sorted by name; the order of a relation's own rows counts.
+    The random words of episode ``i`` are a fixed stretch of one Philox stream keyed by the seed, and NumPy promises
+    that stream to stay the same; so any range of episodes comes in one go, whatever the number of processes. Relations
+    are sorted by name; the order of a relation's own rows counts.
 
     Args:
         relations: Each row's relation.
@@ -87,7 +89,7 @@ class EpisodeDataset(Sequence[Episode]):
             if value < least:
                 raise TkreError(f"{name} must be at least {least}, not {value}")
         if not 0 <= na_rate < 1:
-            raise TkreError(f"na_rate is the fraction of queries with none of the above, 0 <= na_rate < 1, not {na_rate}")
+            raise TkreError(f"na_rate is a fraction of the queries, at least 0 and less than 1, not {na_rate}")
         self.n_way, self.k_shot, self.n_query = n_way, k_shot, n_query
         self.na_rate, self.num_episodes, self.seed = na_rate, num_episodes, seed
         self.n_na = round(n_way * n_query * na_rate / (1 - na_rate))
@@ -104,10 +106,11 @@ class EpisodeDataset(Sequence[Episode]):
     def _check_sizes(self) -> None:
         needed = self.n_way + bool(self.n_na)
         if len(self.relation_names) < needed:
-            more = " and one more for none of the above" if self.n_na else ""
-            raise TkreError(f"{self.n_way}-way episodes{more} need {needed} relations, found {len(self.relation_names)}")
+            more = " with none of the above" if self.n_na else ""
+            found = len(self.relation_names)
+            raise TkreError(f"{self.n_way}-way episodes{more} need at least {needed} relations, found {found}")
         asked = self.k_shot + self.n_query
-        short = [(name, n) for name, n in zip(self.relation_names, self._counts.tolist()) if n < asked]
+        short = [(name, n) for name, n in zip(self.relation_names, self._counts.tolist(), strict=True) if n < asked]
         if short:
             listed = ", ".join(f"{name!r} has {n}" for name, n in short[:5])
             more = f" and {len(short) - 5} more relations have too few" if len(short) > 5 else ""
@@ -122,11 +125,16 @@ class EpisodeDataset(Sequence[Episode]):
         i = index + len(self) if index < 0 else index
         if not 0 <= i < len(self):
             raise IndexError(f"episode {index} of {len(self)}")
-        batch = self.batch(i, i + 1)
-        return Episode(batch.support[0], batch.query[0], batch.query_label[0], batch.relations[0])
+        return next(self._one_by_one(i, i + 1))
 
     def __iter__(self) -> Iterator[Episode]:
-        return (self[i] for i in range(len(self)))
+        for start in range(0, len(self), _ITER_BATCH):
+            yield from self._one_by_one(start, min(start + _ITER_BATCH, len(self)))
+
+    def _one_by_one(self, start: int, stop: int) -> Iterator[Episode]:
+        batch = self.batch(start, stop)
+        for arrays in zip(batch.support, batch.query, batch.query_label, batch.relations, strict=True):
+            yield Episode(*arrays)
 
     def batch(self, start: int, stop: int) -> Episode:
         """Episodes ``start`` to ``stop`` (exclusive) at once, each array with an axis of ``stop - start`` in front.
@@ -143,7 +151,7 @@ class EpisodeDataset(Sequence[Episode]):
         relations = _draw_distinct(relation_words, np.full(len(words), len(self.relation_names)))
         picks = _draw_distinct(row_words.reshape(-1, self.n_way, n_drawn), self._counts[relations])
         rows = self._rows[self._starts[relations][..., None] + picks]
-        query = rows[..., self.k_shot :].reshape(len(words), -1)
+        query = rows[..., self.k_shot :].reshape(len(words), self.n_way * self.n_query)
         label = np.repeat(np.arange(self.n_way), self.n_query)
         if self.n_na:
             query = np.concatenate([query, self._draw_na(na_words, relations)], axis=1)
@@ -157,7 +165,7 @@ class EpisodeDataset(Sequence[Episode]):
         generator = np.random.Philox(np.random.SeedSequence(self.seed))
         generator.advance(start * steps)
         words = generator.random_raw((stop - start) * steps * _WORDS_PER_STEP)
-        return words.reshape(stop - start, -1)[:, :used]
+        return words.reshape(stop - start, steps * _WORDS_PER_STEP)[:, :used]
 
     def _draw_na(self, words: _WordArray, relations: IntArray) -> IntArray:
         """Rows of relations other than the episode's: ``(episodes, n_na)``."""
@@ -175,7 +183,7 @@ def _below(words: _WordArray, count: IntArray | np.int64) -> IntArray:
 
 
 def _draw_distinct(words: _WordArray, count: IntArray) -> IntArray:
-    """Draws along the last axis without replacement: for ``words`` ``(..., m)``, m different numbers in ``[0, count)``.
+    """Draws without replacement along the last axis: ``words`` ``(..., m)`` give m different numbers below ``count``.
 
     The j-th draw picks one of the ``count - j`` numbers left, then steps over those taken, in ascending order. The
     loops run over the few draws of an episode, each for all episodes at once.

@@ -1,12 +1,12 @@
 """FewRel 1.0 and 2.0 in their publisher's own format, and episodes of any such file as a data set.
 
-Sources: Han et al., "FewRel: A Large-Scale Supervised Few-Shot Relation Classification Dataset", EMNLP 2018; Gao et al.,
-"FewRel 2.0: Towards More Challenging Few-Shot Relation Classification", EMNLP-IJCNLP 2019.
+Sources: Han et al., "FewRel: A Large-Scale Supervised Few-Shot Relation Classification Dataset", EMNLP 2018; Gao et
+al., "FewRel 2.0: Towards More Challenging Few-Shot Relation Classification", EMNLP-IJCNLP 2019.
 
 A file is one JSON object of relation label to sentences, a sentence being ``{"tokens": [words], "h": [name, id,
-[[positions of a mention], ...]], "t": [...]}``. A record takes the first mention, as the FewRel toolkit does. Words that
-are only white space occur ("Wilton Bridge", " ", "was"); they stay, so that every position means what the publisher's
-does; encoders' tokenizers drop them.
+[[positions of a mention], ...]], "t": [...]}``. A record takes the first mention, as the FewRel toolkit does. Some
+sentences, about one in eighty, have words that are only white space; they stay, so that every position means what it
+means to the publisher. BERT's tokenizer, for one, drops them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tkre_hf.data.builder import RecordsBuilder, RecordsConfig
 from tkre_hf.data.episodes import EpisodeDataset
 from tkre_hf.data.reading import RowView, UniqueIds, read_json, shorten
 from tkre_hf.data.relations import RelationInfo, read_relation_info
-from tkre_hf.data.schema import RECORD_FEATURES, CharSpan, Record, make_record
+from tkre_hf.data.schema import RECORD_FEATURES, CharSpan, Record
 from tkre_hf.errors import InvalidRowError, TkreError
 
 # A commit, so that the files can't change under the checksums.
@@ -119,7 +119,7 @@ class FewRel(RecordsBuilder):
         try:
             path = Path(dl_manager.download(url))
         except OSError as error:
-            raise TkreError(f"{url} could not be downloaded ({error}); fetch it yourself and give its data_dir") from error
+            raise TkreError(f"{url} could not be downloaded ({error}); fetch it and give its data_dir") from error
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != SHA256[name]:
             # Not kept: otherwise the next run would find the broken file in the cache, and so would all later ones.
@@ -203,9 +203,7 @@ def parse_sentence(row: RowView, relation: str, id: str) -> Record:
         if len(entity) != 3 or not all(isinstance(part, str) for part in entity[:2]):
             raise row.error(key, f"expected [name, id, [[position, ...], ...]], found {shorten(entity)}")
         entities |= {f"{side}_name": entity[0], f"{side}_kb_id": entity[1], side: _first_mention(row, key, entity[2])}
-    return make_record(
-        id=id, tokens=row.get("tokens", list), relation=relation, file=row.file, row=row.row, **entities
-    )
+    return row.record({"head": "h", "tail": "t"}, id=id, tokens=row.get("tokens", list), relation=relation, **entities)
 
 
 def format_sentence(record: Record) -> dict[str, Any]:

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from tkre_hf.data.builder import RecordsBuilder
 from tkre_hf.data.reading import RowView, UniqueIds, read_json_lines, shorten
-from tkre_hf.data.schema import CharSpan, Record, check_span, check_text, make_record, tokenize_text
+from tkre_hf.data.schema import CharSpan, Record, check_span, check_text, tokenize_text
 from tkre_hf.errors import InvalidRowError
 
 
@@ -77,20 +76,15 @@ def _row_id(row: RowView) -> str:
 
 
 def _parse_opennre(row: RowView) -> Record:
-    return make_record(
+    return row.record(
+        {"tokens": "token", "head": "h.pos", "tail": "t.pos"},
         id=_row_id(row),
         tokens=row.get("token", list),
         head=row.span("h.pos"),
         tail=row.span("t.pos"),
         relation=row.get("relation", str),
-        **{
-            f"{side}_{ours}": row.get(f"{entity}.{theirs}", str, default="")
-            for (side, entity), (ours, theirs) in product(
-                (("head", "h"), ("tail", "t")), (("name", "name"), ("type", "type"), ("kb_id", "id"))
-            )
-        },
-        file=row.file,
-        row=row.row,
+        **_entity_fields(row, "head", "h", kb_id="id"),
+        **_entity_fields(row, "tail", "t", kb_id="id"),
     )
 
 
@@ -99,7 +93,8 @@ def _parse_record(row: RowView) -> Record:
         return row.get(f"{field}.start", int), row.get(f"{field}.end", int)
 
     cues = row.get("cues", list, default=[])
-    return make_record(
+    return row.record(
+        {},
         id=_row_id(row),
         tokens=row.get("tokens", list),
         head=span("head"),
@@ -107,13 +102,15 @@ def _parse_record(row: RowView) -> Record:
         relation=row.get("relation", str),
         cues=[_cue(row, i, cue) for i, cue in enumerate(cues)],
         source=row.get("source", str, default="gold"),
-        **{
-            f"{side}_{key}": row.get(f"{side}.{key}", str, default="")
-            for side, key in product(("head", "tail"), ("name", "type", "kb_id"))
-        },
-        file=row.file,
-        row=row.row,
+        **_entity_fields(row, "head", "head", kb_id="kb_id"),
+        **_entity_fields(row, "tail", "tail", kb_id="kb_id"),
     )
+
+
+def _entity_fields(row: RowView, side: str, entity: str, kb_id: str) -> dict[str, Any]:
+    """What a row says of its head or tail besides the span, as arguments of ``make_record``."""
+    theirs = {"name": "name", "type": "type", "kb_id": kb_id}
+    return {f"{side}_{ours}": row.get(f"{entity}.{key}", str, default="") for ours, key in theirs.items()}
 
 
 def _cue(row: RowView, i: int, cue: Any) -> CharSpan:
@@ -149,7 +146,8 @@ def _from_characters(row: RowView, text: str, spans: dict[str, CharSpan], source
         if not text[start:end].strip():
             raise row.error(field, f"the span [{start}, {end}) holds only white space")
     tokens, _, (head, tail, *cues) = tokenize_text(text, list(spans.values()))
-    return make_record(
+    return row.record(
+        {"tokens": "text"} if "text" in row.data else {"tokens": "context"},
         id=_row_id(row),
         tokens=tokens,
         head=head,
@@ -161,8 +159,6 @@ def _from_characters(row: RowView, text: str, spans: dict[str, CharSpan], source
         tail_type=row.get("tail_type", str, default=""),
         head_name=text[slice(*spans["head"])].strip(),
         tail_name=text[slice(*spans["tail"])].strip(),
-        file=row.file,
-        row=row.row,
     )
 
 

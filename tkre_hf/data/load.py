@@ -8,7 +8,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from tkre_hf.data.builder import RecordsBuilder, local_data_files
-from tkre_hf.data.fewrel import FewRel
+from tkre_hf.data.fewrel import RELATION_NAMES, FewRel
 from tkre_hf.data.jsonl import OpenNREJsonl
 from tkre_hf.data.reading import SkippedRows
 from tkre_hf.data.relations import RelationInfo, complete_relation_info, read_relation_info
@@ -83,7 +83,7 @@ def records_builder(
         folder = None if data_dir is None else str(data_dir)
         return FewRel(config_name=name, data_dir=folder, **common)
     if data_dir is not None:
-        raise TkreError(f"data_dir is for the publisher's files ({', '.join(f'fewrel:{n}' for n in _FEWREL)}), not {source}")
+        raise TkreError(f"{source} takes no data_dir; it is for fewrel:{', fewrel:'.join(_FEWREL)}")
     if family == "sample" and name in SAMPLE_SPLITS:
         return OpenNREJsonl(data_files=local_data_files({name: SAMPLE_SPLITS[name]}), **common)
     path = Path(source)
@@ -117,9 +117,11 @@ def load_relation_info(
         TkreError: There is no such source, or an entry is wrong.
     """
     family, _, name = str(source).partition(":")
-    if family == "fewrel" and name in _FEWREL:
-        builder = FewRel(config_name=name, data_dir=None if data_dir is None else str(data_dir))
-        info = builder.relation_info
-    else:
-        info = read_relation_info(SAMPLE_RELATIONS if family == "sample" else source)
-    return info if relations is None else complete_relation_info(relations, info)
+    if family == "sample":
+        source = SAMPLE_RELATIONS
+    elif family == "fewrel" and name in _FEWREL:
+        if data_dir is None:
+            info = FewRel(config_name=name).relation_info
+            return info if relations is None else complete_relation_info(relations, info)
+        source = Path(data_dir, RELATION_NAMES)
+    return read_relation_info(source, relations)

@@ -1,19 +1,20 @@
 """Reading data files row by row: where every wrong row gets its file, line and field, and may be skipped and counted.
 
-A reader yields, for each row, the record or the error that stands in its place, so that it can go on after a wrong row;
-:func:`checked` then either raises the first error or collects them all.
+A reader yields, for each row, the record or the error that stands in its place, so that it can go on after a wrong
+row; :func:`checked` then either raises the first error or collects them all.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tkre_hf.data.schema import CharSpan, Record
+from tkre_hf.data.schema import CharSpan, Record, make_record
 from tkre_hf.errors import InvalidRowError, TkreError
 
 T = TypeVar("T")
@@ -138,6 +139,20 @@ class RowView:
             raise self.error(field, f"expected [start, end], found {shorten(edges)}")
         return edges[0], edges[1]
 
+    def record(self, names: Mapping[str, str], **fields: Any) -> Record:
+        """A record of ``fields``, as ``make_record`` checks it.
+
+        Args:
+            names: What the row calls those of a record's fields that it calls otherwise; errors use its names.
+
+        Raises:
+            InvalidRowError: A field is wrong.
+        """
+        try:
+            return make_record(**fields, file=self.file, row=self.row)
+        except InvalidRowError as error:
+            raise self.error(names.get(error.field, error.field), error.reason) from None
+
 
 def read_bytes(path: str | Path) -> bytes:
     """The bytes of a file, unpacked if its name ends in ``.gz``; a byte order mark at its beginning is dropped.
@@ -150,7 +165,7 @@ def read_bytes(path: str | Path) -> bytes:
         return (gzip.decompress(raw) if Path(path).suffix == ".gz" else raw).removeprefix(_BOM)
     except FileNotFoundError:
         raise TkreError(f"{path}: there is no such file") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise TkreError(f"{path}: cannot be read: {error}") from error
 
 
