@@ -6,6 +6,15 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+# Where the Auto classes find TKRE's own in a saved folder, for those who load it with ``trust_remote_code``.
+AUTO_MAP = {
+    "AutoConfig": "configuration_tkre.TKREConfig",
+    "AutoModel": "modeling_tkre.TKREModel",
+    "AutoModelForMaskedLM": "modeling_tkre.TKREForMaskedSpanLM",
+    "AutoModelForPreTraining": "modeling_tkre.TKREForPreTraining",
+    "AutoProcessor": "processing_tkre.TKREProcessor",
+}
+
 
 class TKREConfig(PretrainedConfig):
     """What a TKRE model is: any encoder, the entity markers it reads, and the space its relations live in.
@@ -21,7 +30,7 @@ class TKREConfig(PretrainedConfig):
         span_weight: Weight of the cue and entity spans beside the relation representation, within the contrastive
             loss.
         num_learned_anchors: Size of the table of learned relation anchors; 0 embeds names and descriptions instead.
-        anchor_weight: How much a relation's anchor counts in its prototype, beside the mean of its supports.
+        anchor_weight: How many supports a relation's anchor counts for in its prototype.
         na_threshold: Cosine below which a query is none of the above; ``None`` while it isn't calibrated.
         sparse_prediction: With labels, compute the vocabulary's logits at the masked positions only.
     """
@@ -67,4 +76,9 @@ class TKREConfig(PretrainedConfig):
         self.vocab_size: int = backbone_config.vocab_size
         kwargs.pop("hidden_size", None)
         kwargs.pop("vocab_size", None)
+        # All of them, whichever class is saved: every head's weights hold what the others need.
+        self.auto_map = {**AUTO_MAP, **kwargs.pop("auto_map", {})}
         super().__init__(**kwargs)
+
+
+TKREConfig.register_for_auto_class()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -121,26 +121,21 @@ def unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.float(), dim=-1)
 
 
-def relation_prototypes(
-    support: Tensor, anchors: Tensor | None = None, anchor_weight: float = 1.0, support_mask: Tensor | None = None
-) -> Tensor:
-    """A relation's prototype: the mean of its supports' directions, and its anchor.
+def relation_prototypes(support: Tensor, anchors: Tensor | None = None, anchor_weight: float = 1.0) -> Tensor:
+    """A relation's prototype: the direction of its supports' sum, with the anchor as so many supports more.
+
+    So an anchor decides where one support stands alone, and gives way to five.
 
     Args:
-        support: Unit vectors of the supports, ``(..., n_way, k_shot, dim)``.
+        support: Unit vectors of the supports, ``(..., n_way, k_shot, dim)``, or their sums with one "shot".
         anchors: Unit vectors of the relations, ``(..., n_way, dim)``.
-        anchor_weight: The anchor's weight beside the supports' mean direction.
-        support_mask: ``(..., n_way, k_shot)``, True where there is a support; all by default.
+        anchor_weight: How many supports the anchor counts for.
 
     Returns:
         ``(..., n_way, dim)``, unit length.
     """
-    if support_mask is not None:
-        support = support * support_mask.unsqueeze(-1)
-    prototypes = unit(support.sum(-2))
-    if anchors is not None:
-        prototypes = unit(prototypes + anchor_weight * anchors)
-    return prototypes
+    total = support.sum(-2)
+    return unit(total if anchors is None else total + anchor_weight * anchors)
 
 
 class TKREPreTrainedModel(PreTrainedModel):
@@ -176,6 +171,10 @@ class TKREPreTrainedModel(PreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.base.encoder.set_input_embeddings(value)
 
+    def get_output_embeddings(self) -> None:
+        # The vocabulary's head reads the word embeddings themselves: there is no second matrix to tie.
+        return None
+
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
         embeddings = self.base.encoder.resize_token_embeddings(new_num_tokens, *args, **kwargs)
         self.config.backbone_config.vocab_size = self.config.vocab_size = embeddings.num_embeddings
@@ -192,7 +191,7 @@ class TKREPreTrainedModel(PreTrainedModel):
         new_tokens: dict[int, list[int]] | None = None,
         backbone_kwargs: dict[str, Any] | None = None,
         **config: Any,
-    ) -> TKREPreTrainedModel:
+    ) -> Self:
         """Starts a TKRE model from any pre-trained encoder.
 
         Args:
@@ -206,11 +205,14 @@ class TKREPreTrainedModel(PreTrainedModel):
         options = backbone_kwargs or {}
         with _quiet():
             encoder = AutoModel.from_pretrained(backbone, **options)
+        # Or the saved configuration would tell where on this machine it lay.
+        encoder.config.name_or_path = ""
         model = cls(TKREConfig(backbone_config=encoder.config, **config))
         # The encoder inside has no pooler, and the one loaded may have: what both have is taken, and no less.
         missing, _ = model.base.encoder.load_state_dict(encoder.state_dict(), strict=False)
         if missing:
             raise ValueError(f"the backbone {backbone} lacks the weights {', '.join(missing)}")
+        model.base.reset_projections()
         head = getattr(model, "lm_head", None)
         if head is not None and type(encoder.config) in MODEL_FOR_MASKED_LM_MAPPING:
             with _quiet():
@@ -233,6 +235,8 @@ class TKREPreTrainedModel(PreTrainedModel):
 class TKREModel(TKREPreTrainedModel):
     """An encoder, and the space that its relations, spans and relation descriptions are compared in."""
 
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
     def __init__(self, config: TKREConfig) -> None:
         super().__init__(config)
         self.encoder = AutoModel.from_config(config.backbone_config, **_without_pooler(config.backbone_config))
@@ -242,6 +246,19 @@ class TKREModel(TKREPreTrainedModel):
         self.anchor_projection = nn.Linear(hidden, dim)
         self.learned_anchors = nn.Embedding(config.num_learned_anchors, dim) if config.num_learned_anchors else None
         self.post_init()
+
+    @torch.no_grad()
+    def reset_projections(self) -> None:
+        """Lets relations, spans and anchors start from the backbone's own similarity of mean states.
+
+        All three are turned alike: a sentence lies near its relation's description before any training, as far as
+        the backbone itself sees that they are alike. The entity markers, which it has never seen, count for little.
+        """
+        hidden, dim = self.config.hidden_size, self.config.projection_dim
+        turn = torch.eye(hidden) if dim == hidden else nn.init.orthogonal_(torch.empty(dim, hidden))
+        for projection in (self.relation_projection, self.span_projection, self.anchor_projection):
+            projection.weight[:, -hidden:] = turn.to(projection.weight)
+            projection.bias.zero_()
 
     def encode(self, input_ids: Tensor | None, attention_mask: Tensor | None, **kwargs: Any) -> Tensor:
         """The encoder's last states, ``(batch, seq_len, hidden)``."""
@@ -330,7 +347,11 @@ class MaskedSpanHead(nn.Module):
         for prefix, norm, bias in aliases:
             dense = "transform" if prefix == "vocab_" else "dense"
             for name, parameter in names.items():
-                key = bias if name == "bias" else prefix + name.replace("norm.", f"{norm}.").replace("dense.", f"{dense}.")
+                key = (
+                    bias
+                    if name == "bias"
+                    else prefix + name.replace("norm.", f"{norm}.").replace("dense.", f"{dense}.")
+                )
                 if key in state and state[key].shape == parameter.shape:
                     parameter.data.copy_(state[key])
 
@@ -435,6 +456,8 @@ class TKREForPreTraining(TKREForMaskedSpanLM):
 class TKREForFewShotClassification(TKREPreTrainedModel):
     """Few-shot and zero-shot use: queries against prototypes of supports and relation descriptions, by cosine."""
 
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
     def __init__(self, config: TKREConfig) -> None:
         super().__init__(config)
         self.tkre = TKREModel(config)
@@ -512,6 +535,14 @@ class TKREForFewShotClassification(TKREPreTrainedModel):
         logits = cosine / self.config.tau
         loss = F.cross_entropy(logits, labels) if labels is not None else None
         return TKREFewShotOutput(loss=loss, logits=logits, relation_embeds=embeds, prototypes=prototypes)
+
+
+# So that save_pretrained writes this file and the configuration's beside the weights.
+TKREModel.register_for_auto_class("AutoModel")
+TKREForMaskedSpanLM.register_for_auto_class("AutoModelForMaskedLM")
+TKREForPreTraining.register_for_auto_class("AutoModelForPreTraining")
+# No Auto class has its task, so the map's key is its own name.
+TKREForFewShotClassification._auto_class = "TKREForFewShotClassification"
 
 
 def masked_loss(logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:

@@ -1,0 +1,70 @@
+"""The command line, ``tkre``: each command lives in its own module and is imported when it is called.
+
+Exit codes: 0 done; 1 the work failed; 2 the command or its input is wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from tkre_hf.errors import TkreError
+
+# Command: what it does, and the module whose `main(argv, prog)` does it.
+COMMANDS = {
+    "demo": ("train both stages on the bundled corpus, evaluate, and write ./tkre-bert", "tkre_hf.demo"),
+    "generate": ("have an LLM write explanations and samples for your relations", "tkre_hf.knowledge.cli"),
+    "evaluate": ("measure a checkpoint's few-shot accuracy", "tkre_hf.evaluation.cli"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: The arguments after the program's name; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    if debug:
+        argv.remove("--debug")
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name.ljust(width)}  {text}" for name, (text, _) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="tkre",
+        usage="tkre COMMAND [options]",
+        description="Few-shot relation extraction: from a few labelled sentences to a checkpoint.",
+        epilog=f"commands:\n{listing}\n\n'tkre COMMAND --help' lists a command's options; --debug shows a traceback.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.add_argument("command", nargs="?", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv[:1])
+    if args.version:
+        from importlib.metadata import version
+
+        print(f"tkre {version('tkre-hf')}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 2
+    try:
+        command = import_module(COMMANDS[args.command][1])
+        return int(command.main(argv[1:], f"tkre {args.command}"))
+    except TkreError as error:
+        if debug:
+            raise
+        print(f"tkre {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ntkre {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

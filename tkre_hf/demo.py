@@ -1,0 +1,178 @@
+"""``tkre demo``: both stages on a small corpus, what each of them adds, and a checkpoint to go on with."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tkre_hf.errors import TkreError
+
+if TYPE_CHECKING:
+    from tkre_hf.evaluation.episodes import EpisodeReport
+
+# Relations that training never sees: 16 of the bundled corpus, or FewRel's validation relations.
+_SETTINGS = ["5w0s", "5w1s", "5w5s", "10w1s", "10w5s"]
+_REPORT = "demo.json"
+
+
+def main(argv: Sequence[str], prog: str) -> int:
+    """Runs the demo.
+
+    Args:
+        argv: The arguments after ``tkre demo``.
+        prog: What the help calls the program.
+
+    Raises:
+        TkreError: The output folder holds something else, or the data are missing.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Trains TKRE's two stages, measures few-shot accuracy on relations that training never saw before "
+        "and after each stage, and writes a checkpoint. Takes minutes on two cores.",
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("tkre-bert"), help="where the checkpoint goes")
+    parser.add_argument(
+        "--data-dir", type=Path, help="folder with FewRel's files: train on FewRel, not the bundled corpus"
+    )
+    parser.add_argument("--backbone", default="minilm", help="'minilm' (the embedded encoder), a folder or a Hub id")
+    parser.add_argument("--stage1-steps", type=int, default=80, help="training steps of stage 1, 64 sentences each")
+    parser.add_argument("--stage2-steps", type=int, default=160, help="training steps of stage 2, 48 sentences each")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random")
+    args = parser.parse_args(argv)
+    _make_room(args.output_dir)
+
+    # Here, so that `tkre demo --help` need not wait for torch.
+    from transformers.utils import logging
+
+    from tkre_hf.data import load_relation_info
+    from tkre_hf.evaluation.few_shot import FewShotArguments, FewShotEvaluator, load_model
+    from tkre_hf.evaluation.report import Row, table, write_rows
+    from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREModel
+    from tkre_hf.tkre.processing_tkre import TKREProcessor
+    from tkre_hf.training import (
+        MSLMStageArguments,
+        MSLMTrainingArguments,
+        SCLStageArguments,
+        SCLTrainingArguments,
+        build,
+        train_mslm,
+        train_scl,
+    )
+    from tkre_hf.training_data import load_training_records
+
+    logging.set_verbosity_error()
+    start = time.perf_counter()
+    if args.data_dir is None:
+        source, held_out = "sample:train", "sample:validation"
+        print("Corpus: the bundled one, 641 relations to train on and 16 others to measure on.")
+    else:
+        source, held_out = "fewrel:wiki", "fewrel:wiki"
+        print(f"Corpus: FewRel from {args.data_dir}, its 64 training relations and 16 validation relations.")
+    data_dir = str(args.data_dir) if args.data_dir else None
+    measure = FewShotArguments(
+        model=[],
+        data=held_out,
+        split=None if args.data_dir is None else "validation",
+        data_dir=data_dir,
+        settings=_SETTINGS,
+        num_episodes=2_000,
+        seed=args.seed,
+    )
+    rows: list[Row] = []
+
+    def report(system: str, model: TKREModel, processor: TKREProcessor) -> dict[str, EpisodeReport]:
+        evaluator = FewShotEvaluator(model, processor, measure)
+        reports = {setting: evaluator.evaluate(setting) for setting in _SETTINGS}
+        for setting, found in reports.items():
+            rows.append(
+                Row(
+                    benchmark="demo",
+                    system=system,
+                    setting=setting,
+                    metric="accuracy",
+                    value=round(found.accuracy, 2),
+                    ci95=round(found.ci95, 2),
+                    n=found.episodes,
+                    seeds=[args.seed],
+                    knowledge="descriptions",
+                )
+            )
+        print(f"  {system}: 5-way 1-shot {reports['5w1s'].accuracy:.1f}%", flush=True)
+        return reports
+
+    with tempfile.TemporaryDirectory(prefix="tkre-demo-") as scratch:
+        stage1, stage2 = Path(scratch, "stage1"), Path(scratch, "stage2")
+        common = {"seed": args.seed, "save_strategy": "no", "logging_strategy": "no"}
+        first = MSLMStageArguments(sources=[source], data_dir=data_dir, backbone=args.backbone)
+        first_args = MSLMTrainingArguments(output_dir=str(stage1), max_steps=args.stage1_steps, **common)
+        processor, untrained = build(TKREForMaskedSpanLM, first, first_args, load_training_records(first).records)
+        report("backbone as it is", untrained.tkre, processor)
+        print(f"\nStage 1, masked span language modeling: {args.stage1_steps} steps", flush=True)
+        train_mslm(first, first_args)
+        report("stage 1", load_model(str(stage1)), TKREProcessor.from_pretrained(str(stage1)))
+        print(f"\nStage 2, span-level contrastive learning: {args.stage2_steps} steps", flush=True)
+        second = SCLStageArguments(sources=[source], data_dir=data_dir, checkpoint=str(stage1))
+        train_scl(second, SCLTrainingArguments(output_dir=str(stage2), max_steps=args.stage2_steps, **common))
+        reports = report("stage 1 + 2", load_model(str(stage2)), TKREProcessor.from_pretrained(str(stage2)))
+        # Only now that everything has worked does an earlier demo's checkpoint go.
+        shutil.rmtree(args.output_dir, ignore_errors=True)
+        shutil.copytree(stage2, args.output_dir)
+
+    write_rows(args.output_dir / _REPORT, [replace(row, minutes=(time.perf_counter() - start) / 60) for row in rows])
+    picture = args.output_dir / "confusion.png"
+    info = load_relation_info(held_out, reports["10w1s"].relations, data_dir=data_dir)
+    _draw_confusion(reports["10w1s"], {label: entry.name for label, entry in info.items()}, picture)
+    print(
+        "\nFew-shot accuracy in percent on relations never trained on; N-way K-shot, 0 shots by description alone:\n"
+    )
+    print(table(rows))
+    print(f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes. The checkpoint is in ./{args.output_dir}, its")
+    print(f"confusions at 10-way 1-shot in {picture}. What next:\n")
+    print(
+        f"  python -c \"import tkre_hf; from transformers import AutoModel; AutoModel.from_pretrained('{args.output_dir}')\""
+    )
+    print(f"  tkre evaluate --model {args.output_dir} --confusion 5")
+    print("  accelerate launch recipes/stage1_mslm.py --config recipes/configs/stage1_fewrel.yaml")
+    return 0
+
+
+def _make_room(folder: Path) -> None:
+    """Refuses to write over a folder that isn't an earlier demo's."""
+    if (
+        folder.exists()
+        and not (folder.is_dir() and (folder / _REPORT).exists())
+        and (folder.is_file() or any(folder.iterdir()))
+    ):
+        raise TkreError(
+            f"{folder} exists and is not an earlier demo's checkpoint: move it, or give another --output-dir"
+        )
+
+
+def _draw_confusion(report: EpisodeReport, names: Mapping[str, str], path: Path) -> None:
+    """Draws which relations are taken for which; each row sums to 100%."""
+    from matplotlib.figure import Figure  # no pyplot: nothing here opens a window
+
+    count = len(report.relations)
+    share = report.confusion[:count, :count]
+    share = 100 * share / share.sum(1, keepdims=True).clip(min=1)
+    labels = [names[relation] for relation in report.relations]
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    axes.set_xticks(range(count), labels, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), labels)
+    axes.set(xlabel="predicted relation", ylabel="relation")
+    axes.set_title(f"10-way 1-shot, {report.episodes} episodes: {report.accuracy:.1f}% right")
+    for row in range(count):
+        for column in range(count):
+            if share[row, column] >= 1:
+                color = "white" if share[row, column] > 50 else "black"
+                axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=color, fontsize=8)
+    figure.colorbar(picture, label="% of the relation's queries", shrink=0.8)
+    figure.savefig(path, dpi=120)
