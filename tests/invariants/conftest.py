@@ -1,0 +1,60 @@
+"""Starts recipes in processes of their own, as ``accelerate launch`` does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHILD = Path(__file__).with_name("child.py")
+RECIPES = {"mslm": "stage1_mslm.py", "scl": "stage2_scl.py"}
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, corpus_files: tuple[Path, Path]) -> Start:
+    """Starts a stage on the corpus: ``start("scl", folder, backbone, "--seed", 1, processes=2, TEST_KILL_AT=5)``."""
+    sources, info = corpus_files
+
+    def start(
+        stage: str, folder: Path, backbone: Path, *settings: object, processes: int = 1, **environment: object
+    ) -> subprocess.Popen[str]:
+        settings = ("--sources", sources, "--backbone", backbone, "--output_dir", folder, *settings)
+        settings += ("--max_length", 64, "--use_cpu", "--bf16", False, "--disable_tqdm", True)
+        if stage == "scl":
+            settings += ("--relation_info", info, "--relations_per_batch", 4, "--lambda_mslm", 0.5)
+        launcher = [sys.executable]
+        if processes > 1:
+            config = ROOT / "recipes" / "accelerate_configs" / f"cpu_{processes}_processes.yaml"
+            launcher += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
+        return subprocess.Popen(
+            [*launcher, str(CHILD), str(ROOT / "recipes" / RECIPES[stage]), *map(str, settings)],
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": str(ROOT),
+                "HF_DATASETS_CACHE": str(tmp_path / f"cache-{folder.name}"),
+                **{name: str(value) for name, value in environment.items()},
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    """Waits for a process to end with an exit code; gives what it printed."""
+    try:
+        output, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == code, output
+    return output

@@ -1,0 +1,38 @@
+"""Two processes see together what one sees: the same losses, and the same weights in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from .conftest import Start, finish
+
+STEPS = 9
+
+
+@pytest.mark.parametrize("stage", ["mslm", "scl"])
+def test_two_processes_are_one(stage: str, start: Start, backbone: Path, tmp_path: Path) -> None:
+    # Nine steps are more than an epoch, and stage 1's last batch of an epoch is a short one.
+    settings = ("--max_steps", STEPS, "--adam_epsilon", 1e-6)
+    runs = {}
+    for processes in (1, 2):
+        batch = ("--per_device_train_batch_size", 10 // processes) if stage == "mslm" else ()
+        losses = tmp_path / f"losses-{processes}"
+        losses.mkdir()
+        folder = tmp_path / f"out-{processes}"
+        runs[processes] = start(stage, folder, backbone, *settings, *batch, processes=processes, TEST_LOSSES=losses)
+    for run in runs.values():
+        finish(run)
+
+    one = np.loadtxt(tmp_path / "losses-1" / "0")
+    two = np.mean([np.loadtxt(tmp_path / "losses-2" / str(rank)) for rank in (0, 1)], axis=0)
+    assert one.shape == (STEPS,)
+    assert np.ptp(one) > 1e-3  # the losses are not all alike
+    np.testing.assert_allclose(two, one, atol=1e-5, rtol=0)
+    weights, others = (load_file(tmp_path / f"out-{n}" / "model.safetensors") for n in (1, 2))
+    assert weights.keys() == others.keys()
+    for name, weight in weights.items():
+        np.testing.assert_allclose(others[name], weight, atol=1e-5, rtol=0, err_msg=name)

@@ -1,0 +1,165 @@
+"""Settings from YAML and command line: the one overrides the other, and what is wrong is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from tkre_hf.arguments import ArgumentsError, parse_arguments, run
+from tkre_hf.errors import TkreError
+
+
+@dataclass
+class Settings:
+    """Stands for a recipe's."""
+
+    learning_rate: float = field(default=1e-3, metadata={"help": "A number."})
+    steps: int = field(default=10, metadata={"help": "A whole number."})
+    name: str | None = field(default=None, metadata={"help": "A word or none."})
+    sources: list[str] = field(default_factory=list, metadata={"help": "Words."})
+    shares: list[float] = field(default_factory=list, metadata={"help": "Numbers."})
+    flag: bool = field(default=False, metadata={"help": "A switch."})
+    bf16: bool | None = field(default=None, metadata={"help": "A switch that may stay unsaid."})
+    kind: Literal["linear", "cosine"] = field(default="linear", metadata={"help": "A choice."})
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError("steps must not be negative")
+
+
+@dataclass
+class More:
+    """A second dataclass, with a setting that must be given."""
+
+    model: str = field(metadata={"help": "Must be given."})
+
+
+Parse = Callable[..., Settings]
+
+
+@pytest.fixture
+def parse(tmp_path: Path) -> Parse:
+    """Parses a config's text and a command line."""
+
+    def parse(text: str | None, *argv: str) -> Settings:
+        path = tmp_path / "config.yaml"
+        path.write_text(text or "")
+        (settings,) = parse_arguments(Settings, ["--config", str(path), *argv] if text is not None else argv)
+        return settings
+
+    return parse
+
+
+def test_defaults(parse: Parse) -> None:
+    assert parse(None) == Settings() == parse("")
+
+
+def test_values_have_their_types(parse: Parse) -> None:
+    text = """
+        learning_rate: 1e-4  # a string to YAML 1.1
+        steps: 5
+        name: a b
+        sources: [fewrel:wiki, "sample:train"]
+        shares: [1, 0.5]
+        flag: true
+        bf16: auto
+        kind: cosine
+    """
+    expected = Settings(1e-4, 5, "a b", ["fewrel:wiki", "sample:train"], [1.0, 0.5], True, None, "cosine")
+    assert parse(text) == expected
+
+
+def test_the_command_line_overrides_the_file(parse: Parse) -> None:
+    text = "steps: 5\nname: x\nsources: [a, b]\nbf16: false\nflag: true\nlearning_rate: 1"
+    argv = ["--steps", "7", "--name", "null", "--sources", "c", "--bf16", "--flag", "false"]
+    assert parse(text, *argv) == Settings(1.0, 7, None, ["c"], [], False, True)
+
+
+@pytest.mark.parametrize(("word", "value"), [("auto", None), ("null", None), ("true", True), ("False", False)])
+def test_a_switch_that_may_stay_unsaid(parse: Parse, word: str, value: bool | None) -> None:
+    assert parse(f"bf16: {word}").bf16 is value
+    assert parse(None, "--bf16", word).bf16 is value
+
+
+def test_null_and_empty_values(parse: Parse) -> None:
+    settings = parse("name: null\nsources: []\nshares: 2", "--steps=-0")
+    assert (settings.name, settings.sources, settings.shares, settings.steps) == (None, [], [2.0], 0)
+
+
+def test_a_required_setting_may_come_from_either(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("steps: 3")
+    settings, more = parse_arguments((Settings, More), ["--config", str(path), "--model", "m"])
+    assert (settings.steps, more.model) == (3, "m")
+    path.write_text("model: n")
+    assert parse_arguments((Settings, More), ["--config", str(path)])[1] == More("n")
+    with pytest.raises(ArgumentsError, match="required: --model"):
+        parse_arguments((Settings, More), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: 1", r"config\.yaml: unknown key 'learning_rat'; did you mean 'learning_rate'\?"),
+        ("zzz: 1", r"config\.yaml: unknown key 'zzz'; --help lists them all"),
+        ("config: x", r"unknown key 'config'"),
+        ("steps: many", r"config\.yaml: argument --steps: invalid int value: 'many'"),
+        ("learning_rate: fast", r"config\.yaml: .*--learning[_-]rate.*: invalid float value: 'fast'"),
+        ("kind: square", r"config\.yaml: argument --kind: invalid choice: 'square'"),
+        ("steps: [1, 2]", r"config\.yaml: the key 'steps' takes one value"),
+        ("steps:", r"config\.yaml: the key 'steps' has no value"),
+        ("shares: [1, x]", r"config\.yaml: argument --shares: invalid float value: 'x'"),
+        ("steps: 1\nsteps: 2", r"config\.yaml, line 2: the key 'steps' is given twice"),
+        ("steps: [1", r"config\.yaml, line 1: "),
+        ("- steps", r"config\.yaml: expected settings"),
+        ("1: 2", r"config\.yaml, line 1: 1 is no key"),
+        ("steps: -1", r"steps must not be negative"),
+    ],
+)
+def test_a_wrong_file_is_named(parse: Parse, text: str, message: str) -> None:
+    with pytest.raises(ArgumentsError, match=message):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--learning_rat", "1"], r"unknown setting --learning_rat; did you mean --learning_rate\?"),
+        (["--learning-rat=1"], r"unknown setting --learning-rat; did you mean --learning_rate\?"),
+        (["--learn", "1"], "unknown setting --learn"),  # no guessing from a beginning
+        (["steps"], "unexpected argument 'steps'"),
+        (["--steps", "x"], "argument --steps: invalid int value"),
+        (["--config"], "argument --config: expected one argument"),
+        (["--config", "absent.yaml"], "can't read the config absent.yaml: No such file"),
+    ],
+)
+def test_a_wrong_command_line_is_named(parse: Parse, argv: list[str], message: str) -> None:
+    with pytest.raises(ArgumentsError, match=message):
+        parse(None, *argv)
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"name: \xff")
+    with pytest.raises(ArgumentsError, match="config.yaml: not UTF-8"):
+        parse_arguments(Settings, ["--config", str(path)])
+
+
+def test_run_ends_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise TkreError("it rains")
+
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: it rains\n"
+    run(lambda: None)
+
+
+def test_run_hides_no_defect() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: print(1 / 0))

