@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
 
 from .masking import CUE_RATE, ENTITY_RATE, OTHER_RATE
@@ -27,7 +29,18 @@ class TKRETrainingArguments(TrainingArguments):
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Leave off: the collators read them all."})
 
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "bfloat16 autocast; by default where the processor or the GPU has it, unless the launcher or fp16 "
+            "says otherwise."
+        },
+    )
+
     def __post_init__(self) -> None:
+        if self.bf16 is None:
+            launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+            self.bf16 = launcher == "no" and not self.fp16 and bf16_supported(self.use_cpu)
         # transformers 4 keeps the share apart from the number of steps.
         if hasattr(TrainingArguments, "warmup_ratio") and 0 < self.warmup_steps < 1:
             self.warmup_ratio, self.warmup_steps = self.warmup_steps, 0
@@ -53,3 +66,14 @@ class SCLTrainingArguments(TKRETrainingArguments):
     )
     sentences_per_relation: int = field(default=3, metadata={"help": "K: sentences of each relation in a batch."})
     num_irrelevant: int = field(default=4, metadata={"help": "Irrelevant spans drawn from each sentence."})
+
+
+def bf16_supported(use_cpu: bool = False) -> bool:
+    """Whether the GPU, or the processor where there is none or it isn't used, multiplies in bfloat16 itself.
+
+    A processor does with AMX or AVX512-BF16; without either bfloat16 is emulated, which is slower than float32.
+    """
+    if torch.cuda.is_available() and not use_cpu:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(check() for check in checks if check is not None)
