@@ -1,0 +1,311 @@
+"""Who answers: one small asynchronous interface, the faults it may report, and answers replayed from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from tkre_hf.errors import InvalidRowError, TkreError
+from tkre_hf.knowledge.align import clean_text, fold
+from tkre_hf.knowledge.prompts import Message
+
+API_KEY_VARIABLE = "TKRE_API_KEY"
+# Hosts that the token of `hf auth login` is meant for; nobody else is sent it.
+_HUB_HOSTS = ("huggingface.co", "hf.co", "huggingface.cloud", "hf.space")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an answer is drawn.
+
+    Attributes:
+        max_tokens: The most tokens of an answer.
+        temperature: 0 for the likeliest answer.
+        top_p: The probability mass drawn from; 1 for all.
+        seed: The attempt's number is added to it, so that a second try asks for something new.
+    """
+
+    max_tokens: int = 1024
+    temperature: float = 0.8
+    top_p: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to the language model.
+
+    Attributes:
+        job: What it is for: a labelled row's id, or a relation.
+        attempt: How many times the job has asked before.
+        relation: The relation's label.
+        messages: The prompt as chat messages.
+        json_schema: The shape of the answer.
+        sampling: How it is drawn; its seed is this attempt's own.
+        count: How many rows are asked for.
+        offset: How many the job has asked for before.
+        about: What a recorded answer is found by: ``row``, ``head`` and ``tail`` of a labelled row.
+    """
+
+    job: str
+    attempt: int
+    relation: str
+    messages: list[Message]
+    json_schema: dict[str, Any]
+    sampling: Sampling
+    count: int = 1
+    offset: int = 0
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def key(self, model: str) -> str:
+        """The hash under which the answer is kept: of everything the answer depends on, not of who serves it."""
+        parts = [self.job, self.attempt, model, self.messages, self.json_schema, vars(self.sampling)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def prompt_chars(self) -> int:
+        """How long the prompt is, for estimates."""
+        return sum(len(message["content"]) for message in self.messages)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        text: The model's words.
+        finish: Why it ended: ``stop``, or ``length`` when it was cut off.
+        prompt_tokens: As the server counted them, or None. ``completion_tokens`` likewise.
+    """
+
+    text: str
+    finish: str = "stop"
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Backend(Protocol):
+    """A language model, wherever it runs. ``model`` names it in each record's provenance."""
+
+    model: str
+
+    async def complete(self, request: Request) -> Answer:
+        """Answers one request.
+
+        Raises:
+            TransientError: The same request may succeed later.
+            RefusedError: This request will never be answered; others may be.
+            TkreError: No request will be answered; the run stops.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Lets go of connections and threads."""
+        ...
+
+
+class TransientError(Exception):
+    """A fault that may pass: a timeout, a full server, a broken connection.
+
+    Args:
+        reason: What happened, without any secret.
+        retry_after: The seconds the server asked to wait, or None.
+    """
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class RefusedError(Exception):
+    """A request that is at fault itself, such as one too long for the model."""
+
+
+class UnconstrainedError(Exception):
+    """The server doesn't know the constraint; the same request without it may be answered."""
+
+
+_NO_CONSTRAINT = re.compile(r"response_format|json_schema|json_object|grammar|guided|structured.?output", re.I)
+
+
+def raise_for_status(status: int, reason: str, retry_after: str | None, where: str) -> None:
+    """Sorts an HTTP error by what can be done about it.
+
+    Args:
+        status: The HTTP status; 200 to 299 is no error.
+        reason: What the server said.
+        retry_after: The ``Retry-After`` header, in seconds or as a date.
+        where: The server, for the message.
+
+    Raises:
+        TransientError: 408, 409, 425, 429 and 5xx.
+        UnconstrainedError: 400, 422 or 501 that speaks of the constraint.
+        RefusedError: Any other 4xx that concerns the request alone.
+        TkreError: 401, 402, 403 and 404, which concern every request.
+    """
+    if status < 300:
+        return
+    reason = " ".join(reason.split())[:300] or "no reason given"
+    if status in (400, 422, 501) and _NO_CONSTRAINT.search(reason):
+        raise UnconstrainedError(reason)
+    if status in (408, 409, 425, 429) or status >= 500:
+        raise TransientError(f"{status}: {reason}", parse_retry_after(retry_after))
+    advice = {
+        401: f"the server wants a token: set {API_KEY_VARIABLE}, or for the Hub log in with `hf auth login`",
+        402: "the account has no credit left",
+        403: "the token has no right to this model",
+        404: "there is no such model or route: check --model and --base-url",
+    }
+    if status in advice:
+        raise TkreError(f"{where} answered {status} ({reason}): {advice[status]}")
+    raise RefusedError(f"{status}: {reason}")
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """The seconds a ``Retry-After`` header asks to wait (RFC 9110, 10.2.3: seconds or a date); None without one."""
+    if not value:
+        return None
+    try:
+        return max(float(value), 0.0)
+    except ValueError:
+        pass
+    from datetime import UTC, datetime
+    from email.utils import parsedate_to_datetime
+
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max((date - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def public_url(url: str) -> str:
+    """A URL without user, password and query, which may hold secrets."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    return urlunsplit((parts.scheme, f"{host}:{parts.port}" if parts.port else host, parts.path, "", ""))
+
+
+def find_token(url: str | None) -> str | None:
+    """The API token for a server: ``TKRE_API_KEY``, or the Hub's own login for the Hub's own hosts.
+
+    Args:
+        url: The server; None for providers reached through the Hub.
+    """
+    if token := os.environ.get(API_KEY_VARIABLE):
+        return token
+    host = urlsplit(url).hostname or "" if url else "huggingface.co"
+    if any(host == known or host.endswith("." + known) for known in _HUB_HOSTS):
+        from huggingface_hub import get_token
+
+        return get_token()
+    return None
+
+
+async def get_json(url: str, token: str | None) -> Any:
+    """What a server says at a URL, or None where it has no such route or no answer."""
+    import aiohttp
+
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+            session.get(url, headers=headers) as response,
+        ):
+            return await response.json() if response.status == 200 else None
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
+
+
+class Redactor:
+    """Takes secrets out of text before it reaches a file, a log or an error.
+
+    Args:
+        secrets: The strings that may not appear; None and "" are no secrets.
+    """
+
+    def __init__(self, *secrets: str | None) -> None:
+        self.secrets = [secret for secret in secrets if secret]
+
+    def __call__(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "[token]")
+        return text
+
+
+class RecordedBackend:
+    """Replays answers from a file of JSON lines, for offline work and tests.
+
+    A line is an answer of an earlier run (``key`` and ``text``, as in its ``answers.jsonl``), a sample (``relation``,
+    ``context`` and its entities), or an explanation (``row``, the number of the labelled row from 0, and
+    ``explanation``; ``subject`` and ``object`` are compared with the row's entities where they are given). Samples of
+    a relation are given out in the file's order.
+
+    Args:
+        path: The file.
+        model: The name of the model that wrote it, for the provenance.
+
+    Raises:
+        InvalidRowError: A line is none of these.
+    """
+
+    def __init__(self, path: str | Path, model: str = "recorded") -> None:
+        self.path, self.model = Path(path), model
+        self._answers: dict[str, str] = {}
+        self._samples: dict[str, list[dict[str, Any]]] = {}
+        self._explanations: dict[int, dict[str, Any]] = {}
+        for number, row in _read_rows(self.path):
+            if {"key", "text"} <= row.keys():
+                self._answers[row["key"]] = row["text"]
+            elif {"relation", "context"} <= row.keys():
+                self._samples.setdefault(row["relation"], []).append(row)
+            elif {"row", "explanation"} <= row.keys():
+                self._explanations[row["row"]] = {**row, "line": number}
+            elif not {"key", "failed"} <= row.keys():
+                expected = "key and text, relation and context, or row and explanation"
+                raise InvalidRowError(self.path, number, "", f"no recorded answer: expected the fields {expected}")
+
+    async def complete(self, request: Request) -> Answer:
+        if (text := self._answers.get(request.key(self.model))) is not None:
+            return Answer(text)
+        if "row" not in request.about:
+            rows = self._samples.get(request.relation, [])[request.offset : request.offset + request.count]
+            if not rows:
+                raise RefusedError(f"{self.path} holds no further sample of {request.relation}")
+            return Answer(json.dumps({"samples": rows}, ensure_ascii=False))
+        row = self._explanations.get(request.about["row"])
+        if row is None or request.attempt:
+            raise RefusedError(f"{self.path} holds no further explanation of row {request.about['row']}")
+        for name, side in (("subject", "head"), ("object", "tail")):
+            if name in row and fold(clean_text(row[name])) != fold(clean_text(request.about[side])):
+                found = f"the labelled row {row['row']} has {request.about[side]!r}: is this another file's knowledge?"
+                raise InvalidRowError(self.path, row["line"], name, found)
+        fields = {name: row[name] for name in ("explanation", "cues") if name in row}
+        return Answer(json.dumps(fields, ensure_ascii=False))
+
+    async def close(self) -> None:
+        pass
+
+
+def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TkreError(f"cannot read the recorded answers {path}: {error}") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InvalidRowError(path, number, "", f"not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise InvalidRowError(path, number, "", "expected an object")
+        yield number, row

@@ -1,0 +1,266 @@
+"""``tkre generate``: explanations and samples from a language model, and one training set of them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tkre_hf.data import load_records
+from tkre_hf.data.schema import Record
+from tkre_hf.errors import TkreError
+from tkre_hf.knowledge.generate import Job, Runner
+from tkre_hf.knowledge.journal import RunFolder
+from tkre_hf.knowledge.merge import count_sources, merge, read_rows, write_rows
+from tkre_hf.knowledge.prompts import PromptTemplate
+from tkre_hf.knowledge.report import RunReport
+from tkre_hf.knowledge.settings import (
+    GenerateArguments,
+    MergeArguments,
+    SampleArguments,
+    check_free_of_secrets,
+    run_settings,
+)
+from tkre_hf.knowledge.tasks import (
+    Demonstrations,
+    RandomDemonstrations,
+    explanation_jobs,
+    group_by_relation,
+    sample_jobs,
+)
+from tkre_hf.knowledge.validate import ExplanationValidator, SampleValidator
+
+if TYPE_CHECKING:
+    from tkre_hf.knowledge.encoder import RelationEncoder
+
+USAGE = """usage: {prog} explanations|samples|merge [options]
+
+  explanations  why does each labelled row's head stand in its relation to its tail? (EDKG)
+  samples       new samples of each relation, under its schema (SCDG)
+  merge         labelled rows, explanations and samples as one training set
+
+'{prog} samples --help' lists the options; --config FILE.yaml gives them from a file.
+API tokens come from the variable TKRE_API_KEY or `hf auth login`, never from an option."""
+
+
+def main(argv: Sequence[str], prog: str = "tkre generate") -> int:
+    """Runs a command.
+
+    Returns:
+        0 when every quota was filled; 1 when the run stopped early or some could not be filled.
+    """
+    from tkre_hf.arguments import parse_arguments
+
+    command, *rest = argv or ["--help"]
+    if command in ("-h", "--help"):
+        print(USAGE.format(prog=prog))
+        return 0
+    if command == "explanations":
+        (args,) = parse_arguments([GenerateArguments], rest, description="Explanations of labelled rows (EDKG).")
+        return _finish(args, generate_explanations(args))
+    if command == "samples":
+        (args,) = parse_arguments([SampleArguments], rest, description="Samples of relations (SCDG).")
+        return _finish(args, generate_samples(args))
+    if command == "merge":
+        (args,) = parse_arguments([MergeArguments], rest, description="One training set.")
+        print(merge_files(args))
+        return 0
+    raise TkreError(f"there is no command {command!r}; expected explanations, samples or merge")
+
+
+def generate_explanations(args: GenerateArguments) -> RunReport | None:
+    """Asks for an explanation of every labelled row; the folder then holds the records and a report.
+
+    Returns:
+        The report; None after a dry run, which prints instead.
+
+    Raises:
+        TkreError: The settings or the data are wrong, or nobody answers.
+    """
+    records, schemas, notes, excluded = args.read_data()
+    template = PromptTemplate.load("edkg", args.prompt)
+    jobs, validator = explanation_jobs(records, schemas, template, args.sampling, excluded)
+    if args.dry_run:
+        _preview(jobs, notes)
+        return None
+    return asyncio.run(_run(args, "explanations", jobs, validator, template, records, schemas, notes))
+
+
+def generate_samples(args: SampleArguments) -> RunReport | None:
+    """Asks for samples of every relation; the folder then holds the records and a report.
+
+    With ``consistency``, the samples that pass it are in ``consistent.jsonl`` beside ``records.jsonl``.
+
+    Returns:
+        The report; None after a dry run, which prints instead.
+
+    Raises:
+        TkreError: The settings or the data are wrong, or nobody answers.
+    """
+    records, schemas, notes, excluded = args.read_data()
+    template = PromptTemplate.load("scdg", args.prompt)
+    demonstrations: Demonstrations = RandomDemonstrations(records, args.seed)
+    if args.retriever and args.shots:
+        from tkre_hf.knowledge.retrieve import DemonstrationIndex
+
+        demonstrations = DemonstrationIndex(records, _encoder(args, args.retriever)).demonstrations
+    jobs, validator = sample_jobs(
+        schemas,
+        template,
+        args.sampling,
+        per_relation=args.per_relation,
+        per_request=args.per_request,
+        demonstrations=demonstrations,
+        shots=args.shots,
+        labelled=records,
+        excluded=excluded,
+        near_duplicate=args.near_duplicate,
+    )
+    if args.dry_run:
+        _preview(jobs, notes)
+        return None
+    report = asyncio.run(_run(args, "samples", jobs, validator, template, records, schemas, notes))
+    if args.consistency:
+        encoder = _encoder(args, args.consistency)
+        dropped = _drop_inconsistent(Path(args.output), encoder, encoder.anchors(schemas), records, args.drop_worst)
+        report.reasons = Counter(report.reasons) + dropped
+        for (relation, _), count in dropped.items():
+            report.reasons[relation, "accepted"] -= count
+        report.write(Path(args.output))
+    return report
+
+
+def merge_files(args: MergeArguments) -> str:
+    """Writes one training set and says what is in it.
+
+    Raises:
+        TkreError: A file is missing or wrong, or the explanations are of other rows.
+    """
+    explanations = [row for path in args.explanations for row in read_rows(_records_file(path))]
+    samples = [row for path in args.samples for row in read_rows(_records_file(path))]
+    try:
+        rows = merge(load_records(args.train), explanations, samples, add_k=args.add_k, seed=args.seed)
+    except ValueError as error:
+        raise TkreError(str(error)) from None
+    write_rows(args.output, rows)
+    counts = count_sources(rows)
+    cued = counts.pop("gold with cues")
+    parts = ", ".join(f"{count} {source}" for source, count in counts.items())
+    return f"{args.output}: {len(rows)} rows ({parts}; {cued} gold rows have cues)"
+
+
+def _records_file(path: str) -> Path:
+    """A run's records: of a folder, those that passed the consistency filter if there was one."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return folder
+    filtered = folder / "consistent.jsonl"
+    return filtered if filtered.exists() else folder / "records.jsonl"
+
+
+async def _run(
+    args: GenerateArguments,
+    kind: str,
+    jobs: Sequence[Job],
+    validator: SampleValidator | ExplanationValidator,
+    template: PromptTemplate,
+    records: Sequence[Record],
+    schemas: dict[str, Any],
+    notes: Sequence[str],
+) -> RunReport:
+    check_free_of_secrets(args)
+    backend = await args.open_backend()
+    try:
+        settings = run_settings(args, kind, backend.model, template.sha256, records, relations=schemas)
+        folder = RunFolder(args.output, settings)
+        try:
+            for record in folder.earlier_records():
+                validator.remember(record)
+            runner = Runner(jobs, backend, folder, args.limits, progress=sys.stderr.isatty())
+            try:
+                await runner.run()
+            finally:
+                quotas: Counter[str] = Counter()
+                for job in jobs:
+                    quotas[job.relation] += job.quota
+                report = RunReport(
+                    reasons=folder.reasons,
+                    quotas=quotas,
+                    failures=list(runner.failures.values()),
+                    stopped=runner.stopped,
+                    unjudged=runner.unjudged,
+                    requests=runner.budget.requests,
+                    tokens=runner.budget.tokens,
+                    notes=notes,
+                )
+                report.write(folder.path)
+            return report
+        finally:
+            folder.close()
+    finally:
+        await backend.close()
+
+
+def _finish(args: GenerateArguments, report: RunReport | None) -> int:
+    if report is None:
+        return 0
+    print(report.to_markdown(), end="")
+    print(f"{report.accepted} rows in {args.output}/records.jsonl, {report.requests} requests, {report.tokens} tokens")
+    return 1 if report.stopped or report.unfilled else 0
+
+
+def _preview(jobs: Sequence[Job], notes: Sequence[str]) -> None:
+    """Prints one prompt for each relation, and what a run takes at least and at most."""
+    for note in notes:
+        print(f"note: {note}")
+    requests, prompt_chars, answer_tokens = 0, 0, 0
+    shown: set[str] = set()
+    for job in jobs:
+        request = job.ask(0, min(job.quota, job.per_request), 0)
+        count = -(-job.quota // job.per_request)
+        requests += count
+        prompt_chars += count * request.prompt_chars()
+        answer_tokens += count * request.sampling.max_tokens
+        if job.relation not in shown:
+            shown.add(job.relation)
+            print(f"\n=== {job.relation}")
+            for message in request.messages:
+                print(f"--- {message['role']}\n{message['content']}")
+    print(
+        f"\nestimate: {requests} requests, about {prompt_chars // 4} tokens of prompts and at most {answer_tokens} of "
+        "answers, if every answer is accepted; what is refused is asked for again"
+    )
+
+
+def _encoder(args: GenerateArguments, path: str) -> RelationEncoder:
+    from tkre_hf.knowledge.encoder import RelationEncoder
+
+    return RelationEncoder.from_pretrained(path, trust_remote_code=args.trust_remote_code)
+
+
+def _drop_inconsistent(
+    folder: Path, encoder: RelationEncoder, anchors: dict[str, Any], labelled: Sequence[Record], share: float
+) -> Counter[tuple[str, str]]:
+    """Writes the samples that express their relation best, and those that do worst with their scores."""
+    from tkre_hf.knowledge.consistency import margins, prototypes, worst
+
+    samples = read_rows(folder / "records.jsonl")
+    if not samples:
+        return Counter()
+    relations, centres = prototypes(encoder, group_by_relation(labelled), anchors)
+    labels = [row["relation"] for row in samples]
+    scores = margins(encoder(samples), labels, relations, centres)
+    dropped = worst(labels, scores, share)
+    write_rows(folder / "consistent.jsonl", [row for row, drop in zip(samples, dropped, strict=True) if not drop])
+    write_rows(
+        folder / "inconsistent.jsonl",
+        [
+            {**row, "reason": "low_consistency", "detail": f"margin {score:.3f}"}
+            for row, drop, score in zip(samples, dropped, scores, strict=True)
+            if drop
+        ],
+    )
+    return Counter((row["relation"], "low_consistency") for row, drop in zip(samples, dropped, strict=True) if drop)

@@ -1,0 +1,341 @@
+"""Runs: from jobs to answers to records, at bounded concurrency, within a budget, and never asking twice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from tkre_hf.data.schema import Record
+from tkre_hf.errors import TkreError
+from tkre_hf.knowledge.backends import Answer, Backend, RefusedError, Request, TransientError
+from tkre_hf.knowledge.journal import Processed, RunFolder
+from tkre_hf.knowledge.parse import UnparseableError
+from tkre_hf.knowledge.validate import Rejection
+
+logger = logging.getLogger(__name__)
+
+Judge = Callable[[Any, str], tuple[Record, dict[str, Any]]]
+# How far requests may run ahead of the oldest one that is not answered, as a multiple of the concurrency.
+_AHEAD = 32
+# A server that asks for a longer pause, in seconds, is out of service for this run.
+_LONGEST_PAUSE = 600.0
+_REFUSED = "refused: "
+
+
+@dataclass
+class Job:
+    """Rows that are wanted, and how to ask for them.
+
+    Attributes:
+        name: Unique in the run: a relation, or a labelled row's id.
+        relation: The label, for the report.
+        quota: How many rows are wanted.
+        per_request: How many are asked for at once.
+        ask: From the attempt's number, the rows wanted and the rows asked for before, the request.
+        parse: From an answer's text to its candidates; raises UnparseableError.
+        judge: From a candidate and an id to a record and its further provenance; raises Rejection.
+        provenance: What every record of the job has in its provenance.
+    """
+
+    name: str
+    relation: str
+    quota: int
+    ask: Callable[[int, int, int], Request]
+    parse: Callable[[str], list[Any]]
+    judge: Judge
+    per_request: int = 1
+    provenance: dict[str, Any] = field(default_factory=dict)
+    accepted: int = 0
+    attempts: int = 0
+    asked: int = 0
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How hard a run may try.
+
+    Attributes:
+        concurrency: Requests under way at once.
+        max_tries: Rounds in which a job that is short of its quota asks again.
+        retries: How often a request is repeated after a fault that may pass.
+        backoff: Seconds before the first repetition, doubled each time, times a random factor of 0.5 to 1.
+        max_backoff: The longest of these pauses; a server's ``Retry-After`` may be longer.
+        timeout: Seconds a request may take in all; None for any time.
+        max_requests: Of the run, repetitions included; None for any number.
+        max_tokens: Of the run, prompts and answers; None for any number.
+    """
+
+    concurrency: int = 8
+    max_tries: int = 4
+    retries: int = 6
+    backoff: float = 1.0
+    max_backoff: float = 60.0
+    timeout: float | None = 300.0
+    max_requests: int | None = None
+    max_tokens: int | None = None
+
+
+class _Stop(Exception):
+    """No further request is sent."""
+
+
+class Budget:
+    """Counts requests and tokens, and promises before each request that neither limit is passed.
+
+    Args:
+        max_requests: The most requests, repetitions included; None for any number. ``max_tokens`` likewise.
+    """
+
+    def __init__(self, max_requests: int | None, max_tokens: int | None) -> None:
+        self.max_requests, self.max_tokens = max_requests, max_tokens
+        self.requests = self.tokens = 0
+
+    def reserve(self, request: Request) -> int:
+        """Takes a request's tokens at their most from the budget.
+
+        Raises:
+            _Stop: There is not as much left.
+        """
+        # Three characters a token is on the safe side for alphabetic scripts.
+        tokens = request.prompt_chars() // 3 + 16 + request.sampling.max_tokens
+        if self.max_requests is not None and self.requests >= self.max_requests:
+            raise _Stop(f"the budget of {self.max_requests} requests is used up")
+        if self.max_tokens is not None and self.tokens + tokens > self.max_tokens:
+            raise _Stop(f"the budget of {self.max_tokens} tokens is used up: {self.tokens} are spent")
+        self.requests += 1
+        self.tokens += tokens
+        return tokens
+
+    def settle(self, reserved: int, request: Request, answer: Answer | None) -> None:
+        """Replaces a reservation by what was used; a request that failed counts its prompt."""
+        prompt = request.prompt_chars() // 4
+        used = prompt
+        if answer is not None:
+            prompt = answer.prompt_tokens if answer.prompt_tokens is not None else prompt
+            completion = answer.completion_tokens
+            used = prompt + (completion if completion is not None else len(answer.text) // 4)
+        self.tokens += used - reserved
+
+
+class Runner:
+    """Carries out jobs.
+
+    Requests are sent in rounds. In each, every job short of its quota asks for what it is short of, and answers are
+    judged in the order of the requests, however they arrive: which of two near-duplicates is kept doesn't depend on a
+    server's timing, and a run that was killed ends with the rows of one that was not.
+
+    Args:
+        jobs: In the order in which they are asked.
+        backend: Who answers.
+        folder: Where answers and rows are kept.
+        limits: How hard to try.
+        progress: Whether a progress bar is shown.
+        sleep: For tests.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        backend: Backend,
+        folder: RunFolder,
+        limits: Limits,
+        *,
+        progress: bool = False,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.jobs, self.backend, self.folder, self.limits = jobs, backend, folder, limits
+        self.budget = Budget(limits.max_requests, limits.max_tokens)
+        self.stopped = ""
+        self.failures: dict[str, str] = {}
+        self._fatal: TkreError | None = None
+        self._sleep = sleep
+        self._random = random.Random()
+        self._not_before = 0.0
+        self._in_a_row = 0
+        self._judged = self._good = 0
+        self._gap = False
+        self.unjudged = 0
+        self._bar = tqdm(total=sum(job.quota for job in jobs), unit="row", disable=None if progress else True)
+
+    async def run(self) -> None:
+        """Asks until every quota is filled, every job has had its tries, or something stops the run.
+
+        Why a run stopped early is in ``stopped``, why a request got no answer in ``failures``, and in ``unjudged`` how
+        many answers wait for one before them.
+
+        Raises:
+            TkreError: No request can be answered, such as for want of a token; what was answered is kept.
+        """
+        syncing = asyncio.create_task(self.folder.sync_forever())
+        try:
+            for _ in range(self.limits.max_tries):
+                if not await self._round() or self.stopped:
+                    break
+        finally:
+            syncing.cancel()
+            await asyncio.gather(syncing, return_exceptions=True)
+            self.folder.sync()
+            self._bar.close()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _requests(self) -> Iterator[tuple[Job, Request]]:
+        for job in self.jobs:
+            missing = job.quota - job.accepted
+            while missing > 0 and not job.refused:
+                count = min(missing, job.per_request)
+                request = job.ask(job.attempts, count, job.asked)
+                job.attempts, job.asked, missing = job.attempts + 1, job.asked + count, missing - count
+                yield job, request
+
+    async def _round(self) -> bool:
+        """Sends one round of requests; says whether there were any."""
+        slots = asyncio.Semaphore(self.limits.concurrency)
+        waiting: deque[tuple[Job, Request, str, asyncio.Task[Answer | str | None] | Answer | str]] = deque()
+        any_asked = False
+        try:
+            for job, request in self._requests():
+                any_asked = True
+                key = request.key(self.backend.model)
+                known = self.folder.answer(key)
+                if known is None:
+                    await slots.acquire()
+                    if self.stopped:
+                        slots.release()
+                        break
+                    waiting.append((job, request, key, asyncio.create_task(self._ask(request, key, slots))))
+                else:
+                    waiting.append((job, request, key, known))
+                while waiting and (_done(waiting[0][3]) or len(waiting) > _AHEAD * self.limits.concurrency):
+                    await self._take(*waiting.popleft())
+            while waiting:
+                await self._take(*waiting.popleft())
+        finally:
+            tasks = [item[3] for item in waiting if isinstance(item[3], asyncio.Task)]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return any_asked
+
+    async def _take(self, job: Job, request: Request, key: str, outcome: Any) -> None:
+        if isinstance(outcome, asyncio.Task):
+            outcome = await outcome
+        if outcome is None or self._gap:
+            # Not answered, because the run stops: what comes after it is judged when the run goes on.
+            self._gap = True
+            self.unjudged += isinstance(outcome, Answer)
+        elif isinstance(outcome, str):
+            self.failures[key] = f"{job.name}, attempt {request.attempt}: {outcome}"
+            if outcome.startswith(_REFUSED):
+                job.refused = outcome
+        else:
+            self._judge(job, request, key, outcome)
+
+    async def _ask(self, request: Request, key: str, slots: asyncio.Semaphore) -> Answer | str | None:
+        """Asks until there is an answer, or the reason why there will be none; None when the run stops first."""
+        try:
+            outcome = await self._answer(request)
+        except _Stop as stop:
+            self.stopped = self.stopped or str(stop)
+            return None
+        except TkreError as error:
+            self.stopped = self.stopped or str(error)
+            self._fatal = self._fatal or error
+            return None
+        finally:
+            slots.release()
+        self.folder.keep(key, request.job, request.attempt, outcome)
+        return outcome
+
+    async def _answer(self, request: Request) -> Answer | str:
+        limits, loop, reason = self.limits, asyncio.get_running_loop(), ""
+        for attempt in range(limits.retries + 1):
+            while (pause := self._not_before - loop.time()) > 0:
+                # Not all at the same moment.
+                await self._sleep(pause * self._random.uniform(1, 1.1))
+            if self.stopped:
+                raise _Stop(self.stopped)
+            reserved = self.budget.reserve(request)
+            answer: Answer | None = None
+            try:
+                async with asyncio.timeout(limits.timeout):
+                    answer = await self.backend.complete(request)
+                self._in_a_row = 0
+                return answer
+            except RefusedError as error:
+                return f"{_REFUSED}{error}"
+            except TimeoutError:
+                reason, retry_after = f"no answer within {limits.timeout} s", None
+            except TransientError as error:
+                reason, retry_after = str(error), error.retry_after
+            finally:
+                self.budget.settle(reserved, request, answer)
+            logger.debug("%s, attempt %d: %s", request.job, request.attempt, reason)
+            if retry_after and retry_after > _LONGEST_PAUSE:
+                raise TkreError(f"the server asks to wait {retry_after:.0f} s ({reason}): run the command again then")
+            if retry_after:
+                # A server that is full is full for every request.
+                self._not_before = max(self._not_before, loop.time() + retry_after)
+            if attempt < limits.retries:
+                pause = min(limits.backoff * 2**attempt, limits.max_backoff) * self._random.uniform(0.5, 1)
+                await self._sleep(pause)
+        self._in_a_row += 1
+        if self._in_a_row >= max(limits.concurrency, 4):
+            # Nobody is there: the requests are left for the next run instead of being used up.
+            raise TkreError(f"{self._in_a_row} requests in a row got no answer, the last one because of: {reason}")
+        return f"no answer in {limits.retries + 1} attempts: {reason}"
+
+    def _judge(self, job: Job, request: Request, key: str, answer: Answer) -> None:
+        """Judges the candidates of an answer that were not judged before, and writes what became of them."""
+        done = self.folder.processed.pop(key, None)
+        if done is None or not done.whole:
+            done = self._judge_candidates(job, request, key, answer, done or Processed(0))
+        good = sum(done.accepted.values())
+        job.accepted += good
+        self._judged, self._good = self._judged + done.of, self._good + good
+        self._bar.set_postfix_str(f"accepted {self._good / max(self._judged, 1):.0%}", refresh=False)
+        self._bar.update(good)
+
+    def _judge_candidates(self, job: Job, request: Request, key: str, answer: Answer, done: Processed) -> Processed:
+        accepted: list[dict[str, Any]] = []
+        rejected: list[dict[str, Any]] = []
+        failure: Rejection | None = None
+        try:
+            candidates = job.parse(answer.text)
+        except UnparseableError as error:
+            cut = " (cut off by its length)" if answer.finish == "length" else ""
+            candidates, failure = [answer.text[:2000]], Rejection("unparseable", f"{error}{cut}")
+        done.of = len(candidates)
+        place = {"request": key, "of": len(candidates)}
+        for index, candidate in enumerate(candidates):
+            if index in done.accepted:
+                continue
+            try:
+                if failure is not None:
+                    raise failure
+                if index >= request.count:
+                    raise Rejection("surplus", f"{request.count} asked for")
+                record, further = job.judge(candidate, f"{key[:16]}-{index}")
+            except Rejection as reason:
+                done.accepted[index] = False
+                why = {"reason": reason.reason, "detail": reason.detail}
+                origin = {"relation": job.relation, "job": job.name}
+                rejected.append({**place, "index": index, **origin, **why, "candidate": candidate})
+            else:
+                done.accepted[index] = True
+                provenance = {**place, "index": index, "attempt": request.attempt, **job.provenance, **further}
+                accepted.append({**record, "provenance": {**provenance, "model": self.backend.model}})
+        self.folder.write(job.relation, accepted, rejected)
+        return done
+
+
+def _done(outcome: Any) -> bool:
+    return not isinstance(outcome, asyncio.Task) or outcome.done()

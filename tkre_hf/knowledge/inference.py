@@ -1,0 +1,224 @@
+"""A server or a hosted provider, through ``huggingface_hub.AsyncInferenceClient``'s chat route."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from tkre_hf.errors import TkreError
+from tkre_hf.knowledge.backends import (
+    Answer,
+    Redactor,
+    Request,
+    TransientError,
+    UnconstrainedError,
+    find_token,
+    get_json,
+    public_url,
+    raise_for_status,
+)
+from tkre_hf.knowledge.parse import MAX_ANSWER_CHARS
+
+logger = logging.getLogger(__name__)
+
+# A connection pool looks through all its connections at each request: several small ones are quicker than a large one.
+_CONNECTIONS = 8
+
+
+class _OpenAISchema(dict[str, Any]):
+    """A ``response_format`` that goes over the wire as it is.
+
+    For a URL the client rewrites ``json_schema`` formats, which it knows by ``get("type")``, into TGI's older dialect,
+    and other servers do not read that one.
+    """
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return default if key == "type" else super().get(key, default)
+
+
+class InferenceBackend:
+    """TGI, vLLM, any OpenAI-compatible server, or a provider reached through the Hub.
+
+    Use ``connect`` to make one: it asks a server who it is.
+
+    Args:
+        model: The model's name, sent with each request.
+        base_url: The server, with or without ``/v1``; None for a hosted provider.
+        provider: The provider's name, such as ``together``; None for the Hub's choice.
+        timeout: Seconds until a silent connection is given up.
+        concurrency: How many requests may be under way at once.
+        stream: Whether answers are streamed, which keeps long ones alive behind impatient gateways.
+        tgi_dialect: Whether the server speaks TGI's own form of a JSON constraint.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None = None,
+        *,
+        provider: str | None = None,
+        timeout: float = 120.0,
+        concurrency: int = 8,
+        stream: bool = False,
+        tgi_dialect: bool = False,
+    ) -> None:
+        self.model, self.stream = model, stream
+        self._where = public_url(base_url) if base_url else provider or "the Hub's provider"
+        token = find_token(base_url)
+        self._redact = Redactor(token, base_url if base_url and base_url != self._where else None)
+        # Without a token of ours the client would take the Hub's, which is nobody else's business.
+        self._arguments: dict[str, Any] = {"token": token or ("none" if base_url else None), "timeout": timeout}
+        if base_url:
+            self._arguments["base_url"] = base_url
+        else:
+            self._arguments |= {"model": model, "provider": provider}
+        self._verbatim = base_url is not None and not tgi_dialect
+        self._constrained = True
+        self._clients = [self._client() for _ in range(1 if stream else -(-concurrency // _CONNECTIONS))]
+        self._turn = 0
+
+    @classmethod
+    async def connect(cls, model: str | None, base_url: str | None = None, **options: Any) -> InferenceBackend:
+        """Makes a backend, asking the server for what the user didn't say: its dialect, and its model's name.
+
+        Raises:
+            TkreError: No model is named and none can be found.
+        """
+        tgi_model = openai_model = None
+        if base_url:
+            root = base_url.rstrip("/").removesuffix("/chat/completions").removesuffix("/v1")
+            info = await get_json(f"{root}/info", find_token(base_url))
+            tgi_model = info.get("model_id") if isinstance(info, dict) else None
+            if not tgi_model and not model:
+                models = await get_json(f"{root}/v1/models", find_token(base_url))
+                listed = models.get("data") if isinstance(models, dict) else None
+                openai_model = listed[0].get("id") if listed and isinstance(listed[0], dict) else None
+        name = model or tgi_model or openai_model
+        if not name:
+            raise TkreError("name the model with --model" + (": the server did not" if base_url else ""))
+        return cls(name, base_url, tgi_dialect=bool(tgi_model), **options)
+
+    async def complete(self, request: Request) -> Answer:
+        try:
+            return await self._complete(request)
+        except UnconstrainedError as error:
+            if not self._constrained:
+                raise TransientError(str(error)) from None
+            logger.warning(
+                "%s does not constrain answers (%s): they are only checked from here on",
+                self._where,
+                self._redact(str(error)),
+            )
+            self._constrained = False
+            return await self._complete(request)
+
+    async def _complete(self, request: Request) -> Answer:
+        import huggingface_hub.errors as errors
+
+        sampling = request.sampling
+        arguments: dict[str, Any] = {
+            "messages": request.messages,
+            "model": self.model,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": sampling.seed,
+        }
+        if self._constrained:
+            schema = {"name": "answer", "schema": request.json_schema, "strict": True}
+            form = {"type": "json_schema", "json_schema": schema}
+            arguments["response_format"] = _OpenAISchema(form) if self._verbatim else form
+        try:
+            if self.stream:
+                return await self._streamed(arguments)
+            self._turn += 1
+            client = self._clients[self._turn % len(self._clients)]
+            return _answer(await client.chat_completion(**arguments))
+        except (TimeoutError, errors.InferenceTimeoutError):
+            raise TransientError("timeout") from None
+        except errors.OfflineModeIsEnabled:
+            raise TkreError(
+                "HF_HUB_OFFLINE=1 keeps huggingface_hub from every server, your own too: unset it to use this backend"
+            ) from None
+        except Exception as error:
+            self._sort(error)
+            raise
+
+    async def _streamed(self, arguments: dict[str, Any]) -> Answer:
+        text, finish, usage = "", "", None
+        # The client keeps every stream it has opened until it is closed, so each has a client of its own.
+        async with self._client() as client:
+            options = {"include_usage": True}
+            async for chunk in await client.chat_completion(**arguments, stream=True, stream_options=options):
+                for choice in chunk.choices[:1]:
+                    text += choice.delta.content or ""
+                    finish = choice.finish_reason or finish
+                usage = chunk.usage or usage
+                if len(text) > MAX_ANSWER_CHARS:
+                    finish = "length"
+                    break
+        if not finish:
+            # A stream that merely ends looks complete to an HTTP client.
+            raise TransientError("the stream ended before the answer did")
+        return Answer(text, _finish(finish), *_usage(usage))
+
+    def _client(self) -> Any:
+        from huggingface_hub import AsyncInferenceClient
+
+        return AsyncInferenceClient(**self._arguments)
+
+    def _sort(self, error: Exception) -> None:
+        """Raises the fault that an error of either HTTP library (aiohttp to hub 0.x, httpx from 1.0) stands for."""
+        response = getattr(error, "response", None)
+        status = getattr(error, "status", None) or getattr(response, "status_code", None)
+        if status is not None:
+            headers = getattr(response, "headers", None) or getattr(error, "headers", None) or {}
+            reason = _server_message(error, response)
+            raise_for_status(status, self._redact(reason), headers.get("retry-after"), self._where)
+        from huggingface_hub.errors import TextGenerationError
+
+        module = type(error).__module__.partition(".")[0]
+        if isinstance(error, OSError | TextGenerationError) or module in (
+            "aiohttp",
+            "httpx",
+            "httpx2",
+            "httpcore",
+            "httpcore2",
+            "anyio",
+        ):
+            raise TransientError(self._redact(f"{type(error).__name__}: {error}")[:300]) from None
+        if isinstance(error, ValueError | TypeError | KeyError | AttributeError | IndexError):
+            # The client reads an answer before it hands it on: what it can't read was no chat completion.
+            raise TransientError(self._redact(f"no chat completion: {error}")[:300]) from None
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
+
+
+def _answer(output: Any) -> Answer:
+    choice = output.choices[0]
+    if choice.finish_reason is None and choice.message.content is None:
+        raise ValueError("neither text nor a reason for its end")
+    return Answer(choice.message.content or "", _finish(choice.finish_reason), *_usage(output.usage))
+
+
+def _finish(reason: str | None) -> str:
+    return "length" if reason in ("length", "max_tokens") else "stop"
+
+
+def _usage(usage: Any) -> tuple[int | None, int | None]:
+    return (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
+
+
+def _server_message(error: Exception, response: Any) -> str:
+    payload = getattr(error, "response_error_payload", None)
+    if payload is None and response is not None:
+        try:
+            payload = response.json()
+        except Exception:  # noqa: BLE001  (whatever a body is that is no JSON, or was not read, the error itself serves)
+            payload = None
+    message = payload.get("error", payload) if isinstance(payload, dict) else payload
+    if isinstance(message, dict):
+        message = message.get("message", message)
+    return str(message or error)

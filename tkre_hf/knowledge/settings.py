@@ -1,0 +1,213 @@
+"""The settings of ``tkre generate``, and what they open: backends, data, prompts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tkre_hf.data import load_records, load_relation_info
+from tkre_hf.data.schema import Record
+from tkre_hf.errors import TkreError
+from tkre_hf.knowledge.backends import Backend, RecordedBackend, Sampling
+from tkre_hf.knowledge.generate import Limits
+from tkre_hf.knowledge.schema import RelationSchema, complete_schemas
+
+BACKENDS = ("inference", "tgi", "transformers", "recorded")
+
+
+def _setting(help: str, **options: Any) -> Any:
+    return field(metadata={"help": help}, **options)
+
+
+@dataclass
+class GenerateArguments:
+    """What explanations and samples have in common. API tokens come from TKRE_API_KEY or the Hub's login."""
+
+    train: str = _setting("Labelled rows: a file, or a source such as sample:train.", default="")
+    output: str = _setting("Folder of the run; a run that is in it goes on.", default="")
+    relations: str | None = _setting(
+        "Relation schemas: YAML, JSON lines or pid2name.json; what is missing is derived from the data.", default=None
+    )
+    exclude: list[str] = _setting("Evaluation files of which no row may come back.", default_factory=list)
+    na_label: str | None = _setting("The label that means no relation; its rows are left out.", default=None)
+    prompt: str | None = _setting("A prompt template of your own.", default=None)
+    backend: str = _setting("Who answers.", default="inference")
+    model: str | None = _setting("The model's name; may be left out where a server knows it.", default=None)
+    base_url: str | None = _setting("The server of the backends tgi and inference.", default=None)
+    provider: str | None = _setting("A provider hosted behind the Hub, for the backend inference.", default=None)
+    recorded: str | None = _setting("The file that the backend recorded replays.", default=None)
+    stream: bool = _setting("Stream answers, for gateways that cut long silences.", default=False)
+    prompt_format: str = _setting("What a prompt looks like to the backend tgi.", default="{prompt}")
+    trust_remote_code: bool = _setting("Let checkpoints run code of their own.", default=False)
+    max_new_tokens: int = _setting("The most tokens of an answer.", default=1024)
+    temperature: float = _setting("0 for the likeliest answer.", default=0.8)
+    top_p: float = _setting("The probability mass that is drawn from.", default=0.95)
+    seed: int = _setting("Of the choice of demonstrations, and of the server's where it takes one.", default=0)
+    concurrency: int = _setting("Requests under way at once; for a local model, the batch.", default=8)
+    max_tries: int = _setting("Rounds in which what is missing is asked for again.", default=4)
+    retries: int = _setting("Repetitions of a request after a timeout, 429 or 5xx.", default=6)
+    timeout: float = _setting("Seconds a request may take.", default=300.0)
+    max_requests: int | None = _setting("The most requests of this run, repetitions included.", default=None)
+    max_tokens: int | None = _setting("The most tokens of this run, prompts and answers.", default=None)
+    dry_run: bool = _setting("Print one prompt for each relation and an estimate; ask nothing.", default=False)
+
+    def __post_init__(self) -> None:
+        for name in ("train", "output"):
+            if not getattr(self, name) and not (name == "output" and self.dry_run):
+                raise ValueError(f"--{name} is missing")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"--backend {self.backend!r}: expected one of {', '.join(BACKENDS)}")
+        if self.backend == "recorded" and not self.recorded:
+            raise ValueError("--backend recorded needs the file to replay: --recorded FILE")
+        if self.backend == "tgi" and not self.base_url:
+            raise ValueError("--backend tgi needs the server: --base_url http://…")
+        if self.backend == "transformers" and not self.model:
+            raise ValueError("--backend transformers needs a checkpoint: --model NAME_OR_FOLDER")
+        for name in ("concurrency", "max_tries", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, found {getattr(self, name)}")
+        if self.retries < 0 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError("--retries and --temperature must not be negative, and --top_p must be in (0, 1]")
+
+    @property
+    def sampling(self) -> Sampling:
+        """How answers are drawn."""
+        return Sampling(self.max_new_tokens, self.temperature, self.top_p, self.seed)
+
+    @property
+    def limits(self) -> Limits:
+        """How hard the run tries."""
+        # A local model's requests wait for each other, and a file's for nobody.
+        timeout = None if self.backend in ("transformers", "recorded") else self.timeout
+        return Limits(
+            concurrency=self.concurrency,
+            max_tries=self.max_tries,
+            retries=self.retries,
+            timeout=timeout,
+            max_requests=self.max_requests,
+            max_tokens=self.max_tokens,
+        )
+
+    async def open_backend(self) -> Backend:
+        """Makes the backend.
+
+        Raises:
+            TkreError: It can't be made, such as for want of an extra or of a server.
+        """
+        connection = {"timeout": self.timeout, "concurrency": self.concurrency, "stream": self.stream}
+        if self.backend == "recorded":
+            return RecordedBackend(self.recorded or "", self.model or "recorded")
+        if self.backend == "transformers":
+            from tkre_hf.knowledge.local import TransformersBackend
+
+            return TransformersBackend(
+                self.model, batch_size=self.concurrency, trust_remote_code=self.trust_remote_code
+            )
+        if self.backend == "tgi":
+            from tkre_hf.knowledge.tgi import TgiBackend
+
+            return await TgiBackend.connect(
+                self.model, self.base_url or "", prompt_format=self.prompt_format, **connection
+            )
+        from tkre_hf.knowledge.inference import InferenceBackend
+
+        return await InferenceBackend.connect(self.model, self.base_url, provider=self.provider, **connection)
+
+    def read_data(self) -> tuple[list[Record], dict[str, RelationSchema], list[str], list[Record]]:
+        """The labelled rows, the schemas of their relations, what was derived, and the rows to be kept out.
+
+        Raises:
+            TkreError: A file is missing or wrong.
+        """
+        records = [row for row in load_records(self.train) if row["relation"] != self.na_label]
+        info = dict(load_relation_info(self.relations)) if self.relations else {}
+        used = {row["relation"] for row in records}
+        # A file of all of Wikidata's properties is no wish for samples of all of them.
+        schemas, notes = complete_schemas({label: known for label, known in info.items() if label in used}, records)
+        excluded = [row for source in self.exclude for row in load_records(source)]
+        return records, schemas, notes, excluded
+
+
+@dataclass
+class SampleArguments(GenerateArguments):
+    """What samples have besides."""
+
+    per_relation: int = _setting("Samples wanted of each relation.", default=16)
+    per_request: int = _setting("Samples asked for at once.", default=8)
+    shots: int = _setting("Labelled rows shown in a prompt.", default=3)
+    near_duplicate: float = _setting("Similarity from which on two samples are the same, in (0, 1].", default=0.7)
+    retriever: str | None = _setting(
+        "A TKRE checkpoint by which demonstrations are chosen that are like each other; at random without.",
+        default=None,
+    )
+    consistency: str | None = _setting(
+        "A TKRE checkpoint that scores whether a sample expresses its relation.", default=None
+    )
+    drop_worst: float = _setting("The share of each relation's samples it drops.", default=0.1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("per_relation", "per_request"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, found {getattr(self, name)}")
+        if self.shots < 0 or not 0 < self.near_duplicate <= 1 or not 0 <= self.drop_worst < 1:
+            raise ValueError("--shots must not be negative, --near_duplicate in (0, 1] and --drop_worst in [0, 1)")
+
+
+@dataclass
+class MergeArguments:
+    """The settings of ``tkre generate merge``."""
+
+    train: str = _setting("The labelled rows.", default="")
+    output: str = _setting("The file to write, .jsonl.", default="")
+    explanations: list[str] = _setting("Folders or records.jsonl of EDKG runs.", default_factory=list)
+    samples: list[str] = _setting("Folders or files of SCDG runs.", default_factory=list)
+    add_k: int | None = _setting("The most samples added to a relation.", default=None)
+    seed: int = _setting("Of their choice.", default=0)
+
+    def __post_init__(self) -> None:
+        for name in ("train", "output"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} is missing")
+        if self.add_k is not None and self.add_k < 0:
+            raise ValueError(f"--add_k must not be negative, found {self.add_k}")
+
+
+def fingerprint(rows: Iterable[Mapping[str, Any]]) -> str:
+    """A hash of rows, to know the same data again."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def run_settings(
+    args: GenerateArguments, kind: str, model: str, prompt_sha256: str, records: Iterable[Record], **schemas: Any
+) -> dict[str, Any]:
+    """What the answers and their verdicts depend on, so that a folder is only gone on with under the same."""
+    settings: dict[str, Any] = {
+        "kind": kind,
+        "model": model,
+        "prompt_sha256": prompt_sha256,
+        "train": fingerprint(records),
+        **{name: fingerprint([asdict(schema) for schema in value.values()]) for name, value in schemas.items()},
+        "sampling": asdict(args.sampling),
+        "exclude": sorted(args.exclude),
+    }
+    if isinstance(args, SampleArguments):
+        names = ("per_relation", "per_request", "shots", "near_duplicate", "retriever")
+        settings |= {name: getattr(args, name) for name in names}
+    return settings
+
+
+def check_free_of_secrets(args: GenerateArguments) -> None:
+    """Refuses a token inside a URL: it would stand in shell histories and configuration files.
+
+    Raises:
+        TkreError: ``base_url`` has a user or password in it.
+    """
+    if args.base_url and "@" in args.base_url.partition("://")[2].partition("/")[0]:
+        raise TkreError("--base_url holds a user or password: give a token through the variable TKRE_API_KEY instead")
