@@ -1,0 +1,190 @@
+"""The package's metadata, its pinned versions, and README: what they promise holds."""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import re
+import subprocess
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import tkre_hf
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "tkre_hf"
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+README = (ROOT / "README.md").read_text()
+REQUIREMENTS = [
+    Requirement(line)
+    for lines in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for line in lines
+    if not line.startswith(f"{PROJECT['name']}[")
+]
+TOOLS = {Requirement(line).name for line in PROJECT["optional-dependencies"]["dev"]}
+
+
+def pins(name: str) -> dict[str, Version]:
+    """The exact versions of a constraints file."""
+    lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+    requirements = [Requirement(line) for line in lines]
+    assert all([spec.operator for spec in r.specifier] == ["=="] for r in requirements), "a line is no exact version"
+    found = {canonicalize_name(r.name): Version(next(iter(r.specifier)).version) for r in requirements}
+    assert len(found) == len(lines), "a package stands in it twice"
+    return found
+
+
+def fenced(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.S | re.M)
+
+
+def test_version_stands_in_pyproject_alone():
+    assert tkre_hf.__version__ == PROJECT["version"]
+    elsewhere = [
+        path.relative_to(ROOT)
+        for path in [*PACKAGE.rglob("*.py"), ROOT / "setup.cfg", ROOT / "CITATION.cff", ROOT / "Makefile"]
+        if re.search(r"^_*version_*\s*[:=]\s*[\"']?\d", path.read_text(), re.M)
+    ]
+    assert not elsewhere
+
+
+def test_no_tool_is_set_in_two_files():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert {section.partition(":")[0].partition("-")[0] for section in setup.sections()} == {"mypy", "coverage"}
+    assert set(PYPROJECT["tool"]) == {"pytest", "ruff", "setuptools"}
+
+
+def test_every_file_of_the_package_is_shipped():
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["tkre_hf"]
+    shipped = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    data = {p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix != ".py" and "__pycache__" not in p.parts}
+    assert data <= shipped
+    unused = [pattern for pattern in patterns if not any(PACKAGE.glob(pattern))]
+    assert not unused
+
+
+def test_every_folder_with_modules_is_a_package():
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
+
+
+def test_command_line_is_installed_and_resolves():
+    (script,) = entry_points(group="console_scripts", name="tkre")
+    assert script.value == PROJECT["scripts"]["tkre"]
+    assert callable(script.load())
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
+def test_pins_keep_within_what_pyproject_allows(requirement):
+    name = canonicalize_name(requirement.name)
+    newest, oldest = pins("constraints.txt"), pins("constraints-min.txt")
+    assert name in newest or name in oldest
+    for pinned in (newest, oldest):
+        assert name not in pinned or requirement.specifier.contains(pinned[name])
+
+
+def test_oldest_versions_are_the_lower_bounds():
+    oldest = pins("constraints-min.txt")
+    for requirement in REQUIREMENTS:
+        if requirement.name in TOOLS | {"torch"}:  # torch is installed in the one version the project is tested on
+            continue
+        (bound,) = [spec.version for spec in requirement.specifier if spec.operator == ">="]
+        found = oldest[canonicalize_name(requirement.name)]
+        # The first release of ">=4.0" is 4.0.0; of what is bounded by a minor version, any of its fixes will do.
+        assert found.release[: len(Version(bound).release)] == Version(bound).release, requirement
+
+
+def test_torch_is_pinned_alike_everywhere():
+    assert pins("constraints.txt")["torch"] == pins("constraints-min.txt")["torch"]
+
+
+def test_ci_runs_readmes_own_test_command(tmp_path):
+    # .ci/run beside a README and a `make` of our own: what does it call?
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci" / "run").write_text((ROOT / ".ci" / "run").read_text())
+    (tmp_path / "README.md").write_text(README)
+    fake = tmp_path / "bin" / "make"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\necho "make $*" >> calls\n')
+    fake.chmod(0o755)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", str(tmp_path / ".ci" / "run")],
+            env={"PATH": f"{fake.parent}:/usr/local/bin:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+        )
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "calls").read_text().splitlines() == ["make test", "make check", "make test-min"]
+
+    (tmp_path / "README.md").write_text(README.replace("## Tests", "## Testing"))
+    done = run()
+    assert done.returncode != 0
+    assert "no command under the heading 'Tests'" in done.stderr
+
+    (tmp_path / "README.md").write_text(README.replace("\nmake test\n", "\nfalse\n"))
+    assert run().returncode != 0
+
+
+def test_make_targets_that_are_named_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for name in ("README.md", "CONTRIBUTING.md"):
+        named = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / name).read_text(), re.M))
+        assert named <= targets, name
+        assert named
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_paths_and_links_that_are_named_exist(name):
+    text = (ROOT / name).read_text()
+    named = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    named += re.findall(r"(?<![\w/])((?:recipes|docs|tests|tkre_hf|benchmarks|\.ci)/[\w/.-]*\w/?)", text)
+    missing = [path for path in named if not (ROOT / path).exists()]
+    assert named and not [path for path in missing if "NAME" not in path]
+
+
+def test_python_examples_compile_and_import_what_exists():
+    blocks = fenced(README, "python")
+    assert blocks
+    for block in blocks:
+        compile(block, "README.md", "exec")
+        for module, names in re.findall(r"^from (tkre_hf\S*) import (.+)$", block, re.M):
+            assert all(hasattr(importlib.import_module(module), name.strip()) for name in names.split(","))
+        assert all(hasattr(tkre_hf, name) for name in re.findall(r"\btkre_hf\.(\w+)", block))
+
+
+def test_examples_of_own_sentences_load(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    section = README.partition("## Your own sentences")[2].partition("\n## ")[0]
+    names = re.findall(r"as\n?\s*`(\w+\.jsonl)`:", section)
+    assert len(names) == 2
+    for name, rows, code in zip(names, fenced(section, "json"), fenced(section, "python"), strict=True):
+        Path(name).write_text(rows)
+        namespace: dict[str, object] = {}
+        exec(code, namespace)
+        heads = [(r["relation"], r["head"]["name"], r["tail"]["name"]) for r in namespace["records"]]
+        assert heads == [("capital of", "Oslo", "Norway"), ("spouse", "Marie", "Pierre Curie")]
+
+
+def test_citation_file_is_well_formed():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
+    assert citation["license"] == PROJECT["license"]
+
+
+def test_licence_is_apache_2():
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert "APPENDIX: How to apply the Apache License to your work." in text
