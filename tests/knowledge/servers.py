@@ -38,7 +38,8 @@ def seeded(*parts: object) -> random.Random:
 def sample(choose: random.Random, head_types: list[str], tail_types: list[str]) -> dict[str, str]:
     """A sample of made-up words; two of them are never alike."""
     words = [choose.choice(WORDS) for _ in range(choose.randint(8, 16))]
-    head, tail = (" ".join(choose.choice(WORDS).capitalize() for _ in range(choose.randint(1, 3))) for _ in "ht")
+    names = [word.capitalize() for word in choose.sample(WORDS, 6)]
+    head, tail = " ".join(names[: choose.randint(1, 3)]), " ".join(names[3 : choose.randint(4, 6)])
     at = sorted(choose.sample(range(len(words) + 1), 2))
     order = [head, tail] if choose.random() < 0.5 else [tail, head]
     context = " ".join([*words[: at[0]], order[0], *words[at[0] : at[1]], order[1], *words[at[1] :]]) + "."

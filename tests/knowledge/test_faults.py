@@ -1,4 +1,4 @@
-"""2,000 requests through every fault a server has, uninterrupted and killed: the same rows, none lost, none doubled."""
+"""2,000 requests through every fault a server has, uninterrupted and killed: the same rows, none lost or doubled."""
 
 from __future__ import annotations
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 from tkre_hf.errors import InvalidRowError, TkreError
 from tkre_hf.knowledge.align import clean_text, fold
 from tkre_hf.knowledge.prompts import Message
+
+logger = logging.getLogger(__name__)
 
 API_KEY_VARIABLE = "TKRE_API_KEY"
 # Hosts that the token of `hf auth login` is meant for; nobody else is sent it.
@@ -238,6 +241,39 @@ class Redactor:
         for secret in self.secrets:
             text = text.replace(secret, "[token]")
         return text
+
+
+class Constraint:
+    """Asks a server for answers under a JSON schema, until it turns out not to know how; then without.
+
+    Args:
+        where: The server, for the warning.
+        redact: Takes secrets out of what the server said.
+    """
+
+    def __init__(self, where: str, redact: Redactor) -> None:
+        self.known, self._where, self._redact = True, where, redact
+
+    async def ask(self, send: Callable[[bool], Awaitable[Answer]]) -> Answer:
+        """Sends a request, and if the server refuses the constraint once more without it.
+
+        Args:
+            send: Sends it, with the constraint or without.
+        """
+        constrained = self.known
+        try:
+            return await send(constrained)
+        except UnconstrainedError as error:
+            if not constrained:
+                raise RefusedError(str(error)) from None
+            # Of several requests under way, each comes here.
+            if self.known:
+                self.known = False
+                reason = self._redact(str(error))
+                logger.warning(
+                    "%s does not constrain answers (%s): from here on they are only checked", self._where, reason
+                )
+            return await send(False)
 
 
 class RecordedBackend:

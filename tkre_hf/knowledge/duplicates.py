@@ -126,7 +126,7 @@ def similarity(left: str, right: str) -> float:
 
 def _shingles(text: str) -> NDArray[np.uint32]:
     """The sorted hashes of a text's shingles; at least one."""
-    squashed = "".join(char for char in fold(text) if char.isalnum()).encode()
+    squashed = "".join(filter(str.isalnum, fold(text))).encode()
     letters = np.frombuffer(squashed.ljust(_SHINGLE, b"\0"), np.uint8).astype(np.uint64)
     windows = len(letters) - _SHINGLE + 1
     codes = np.zeros(windows, np.uint64)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import (
     Answer,
+    Constraint,
     Redactor,
     Request,
     TransientError,
-    UnconstrainedError,
     find_token,
     get_json,
     public_url,
     raise_for_status,
 )
 from tkre_hf.knowledge.parse import MAX_ANSWER_CHARS
-
-logger = logging.getLogger(__name__)
 
 # A connection pool looks through all its connections at each request: several small ones are quicker than a large one.
 _CONNECTIONS = 8
@@ -73,7 +70,7 @@ class InferenceBackend:
         else:
             self._arguments |= {"model": model, "provider": provider}
         self._verbatim = base_url is not None and not tgi_dialect
-        self._constrained = True
+        self._constraint = Constraint(self._where, self._redact)
         self._clients = [self._client() for _ in range(1 if stream else -(-concurrency // _CONNECTIONS))]
         self._turn = 0
 
@@ -99,20 +96,9 @@ class InferenceBackend:
         return cls(name, base_url, tgi_dialect=bool(tgi_model), **options)
 
     async def complete(self, request: Request) -> Answer:
-        try:
-            return await self._complete(request)
-        except UnconstrainedError as error:
-            if not self._constrained:
-                raise TransientError(str(error)) from None
-            logger.warning(
-                "%s does not constrain answers (%s): they are only checked from here on",
-                self._where,
-                self._redact(str(error)),
-            )
-            self._constrained = False
-            return await self._complete(request)
+        return await self._constraint.ask(lambda constrained: self._send(request, constrained))
 
-    async def _complete(self, request: Request) -> Answer:
+    async def _send(self, request: Request, constrained: bool) -> Answer:
         import huggingface_hub.errors as errors
 
         sampling = request.sampling
@@ -124,7 +110,7 @@ class InferenceBackend:
             "top_p": sampling.top_p,
             "seed": sampling.seed,
         }
-        if self._constrained:
+        if constrained:
             schema = {"name": "answer", "schema": request.json_schema, "strict": True}
             form = {"type": "json_schema", "json_schema": schema}
             arguments["response_format"] = _OpenAISchema(form) if self._verbatim else form

@@ -8,6 +8,7 @@ from typing import Any
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import (
     Answer,
+    Constraint,
     Redactor,
     RefusedError,
     Request,
@@ -62,6 +63,7 @@ class TgiBackend:
         self._root, self._where = base_url.rstrip("/"), public_url(base_url)
         token = find_token(base_url)
         self._redact = Redactor(token, base_url if base_url != self._where else None)
+        self._constraint = Constraint(self._where, self._redact)
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {token}"} if token else None,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
@@ -88,6 +90,9 @@ class TgiBackend:
         return cls(base_url, model, **options)
 
     async def complete(self, request: Request) -> Answer:
+        return await self._constraint.ask(lambda constrained: self._send(request, constrained))
+
+    async def _send(self, request: Request, constrained: bool) -> Answer:
         import aiohttp
         from pydantic import ValidationError
 
@@ -101,7 +106,7 @@ class TgiBackend:
             top_p=sampling.top_p if sampling.top_p < 1 else None,
             max_new_tokens=sampling.max_tokens,
             seed=sampling.seed,
-            grammar=types.Grammar(type=types.GrammarType.Json, value=request.json_schema),
+            grammar=types.Grammar(type=types.GrammarType.Json, value=request.json_schema) if constrained else None,
         )
         body = types.Request(inputs=prompt, stream=self.stream, parameters=parameters).model_dump(mode="json")
         route = "generate_stream" if self.stream else "generate"
