@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 # Relations that training never sees: 16 of the bundled corpus, or FewRel's validation relations.
 _SETTINGS = ["5w0s", "5w1s", "5w5s", "10w1s", "10w5s"]
-_REPORT = "demo.json"
+_REPORT, _PICTURE = "demo.json", "confusion.png"
 
 
 def main(argv: Sequence[str], prog: str) -> int:
@@ -29,7 +32,8 @@ def main(argv: Sequence[str], prog: str) -> int:
         prog: What the help calls the program.
 
     Raises:
-        TkreError: The output folder holds something else, or the data are missing.
+        TkreError: The output folder holds something else, or data, backbone or the package for the picture are
+            missing.
     """
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -41,18 +45,30 @@ def main(argv: Sequence[str], prog: str) -> int:
         "--data-dir", type=Path, help="folder with FewRel's files: train on FewRel, not the bundled corpus"
     )
     parser.add_argument("--backbone", default="minilm", help="'minilm' (the embedded encoder), a folder or a Hub id")
-    parser.add_argument("--stage1-steps", type=int, default=80, help="training steps of stage 1, 64 sentences each")
-    parser.add_argument("--stage2-steps", type=int, default=160, help="training steps of stage 2, 48 sentences each")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random")
+    positive = _at_least(1)
+    parser.add_argument(
+        "--stage1-steps", type=positive, default=80, help="training steps of stage 1, 64 sentences each (%(default)s)"
+    )
+    parser.add_argument(
+        "--stage2-steps", type=positive, default=160, help="training steps of stage 2, 48 sentences each (%(default)s)"
+    )
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="of everything random")
     args = parser.parse_args(argv)
-    _make_room(args.output_dir)
+    _refuse_foreign(args.output_dir)
+    if find_spec("matplotlib") is None:
+        raise TkreError("the confusion picture needs matplotlib: pip install 'tkre-hf[demo]'")
 
     # Here, so that `tkre demo --help` need not wait for torch.
-    from transformers.utils import logging
+    from tkre_hf.console import quiet_libraries
 
+    with quiet_libraries():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     from tkre_hf.data import load_relation_info
-    from tkre_hf.evaluation.few_shot import FewShotArguments, FewShotEvaluator, load_model
-    from tkre_hf.evaluation.report import Row, table, write_rows
+    from tkre_hf.evaluation.few_shot import FewShotArguments, FewShotEvaluator, load_checkpoint
+    from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
     from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREModel
     from tkre_hf.tkre.processing_tkre import TKREProcessor
     from tkre_hf.training import (
@@ -64,9 +80,8 @@ def main(argv: Sequence[str], prog: str) -> int:
         train_mslm,
         train_scl,
     )
-    from tkre_hf.training_data import load_training_records
+    from tkre_hf.training_data import load_training_records, training_summary
 
-    logging.set_verbosity_error()
     start = time.perf_counter()
     if args.data_dir is None:
         source, held_out = "sample:train", "sample:validation"
@@ -86,7 +101,10 @@ def main(argv: Sequence[str], prog: str) -> int:
     )
     rows: list[Row] = []
 
-    def report(system: str, model: TKREModel, processor: TKREProcessor) -> dict[str, EpisodeReport]:
+    def report(
+        system: str, model: TKREModel, processor: TKREProcessor, folder: Path | None = None
+    ) -> dict[str, EpisodeReport]:
+        summary = training_summary(folder) if folder is not None else None
         evaluator = FewShotEvaluator(model, processor, measure)
         reports = {setting: evaluator.evaluate(setting) for setting in _SETTINGS}
         for setting, found in reports.items():
@@ -101,49 +119,84 @@ def main(argv: Sequence[str], prog: str) -> int:
                     n=found.episodes,
                     seeds=[args.seed],
                     knowledge="descriptions",
+                    minutes=summary.minutes if summary is not None else None,
+                    command=command(),
+                    versions=versions(),
+                    machine=machine(),
+                    source=summary.data if summary is not None else "",
                 )
             )
-        print(f"  {system}: 5-way 1-shot {reports['5w1s'].accuracy:.1f}%", flush=True)
+        shown = ", ".join(f"{setting} {reports[setting].accuracy:.1f}%" for setting in ("5w0s", "5w1s", "10w5s"))
+        print(f"  {system}: {shown}", flush=True)
         return reports
 
     with tempfile.TemporaryDirectory(prefix="tkre-demo-") as scratch:
         stage1, stage2 = Path(scratch, "stage1"), Path(scratch, "stage2")
-        common = {"seed": args.seed, "save_strategy": "no", "logging_strategy": "no"}
+        common = {
+            "seed": args.seed,
+            "save_strategy": "no",
+            "logging_strategy": "no",
+            "disable_tqdm": not sys.stderr.isatty(),
+        }
         first = MSLMStageArguments(sources=[source], data_dir=data_dir, backbone=args.backbone)
         first_args = MSLMTrainingArguments(output_dir=str(stage1), max_steps=args.stage1_steps, **common)
         processor, untrained = build(TKREForMaskedSpanLM, first, first_args, load_training_records(first).records)
         report("backbone as it is", untrained.tkre, processor)
         print(f"\nStage 1, masked span language modeling: {args.stage1_steps} steps", flush=True)
-        train_mslm(first, first_args)
-        report("stage 1", load_model(str(stage1)), TKREProcessor.from_pretrained(str(stage1)))
+        _train(lambda: train_mslm(first, first_args))
+        report("stage 1", *load_checkpoint(str(stage1)), stage1)
         print(f"\nStage 2, span-level contrastive learning: {args.stage2_steps} steps", flush=True)
         second = SCLStageArguments(sources=[source], data_dir=data_dir, checkpoint=str(stage1))
-        train_scl(second, SCLTrainingArguments(output_dir=str(stage2), max_steps=args.stage2_steps, **common))
-        reports = report("stage 1 + 2", load_model(str(stage2)), TKREProcessor.from_pretrained(str(stage2)))
-        # Only now that everything has worked does an earlier demo's checkpoint go.
-        shutil.rmtree(args.output_dir, ignore_errors=True)
-        shutil.copytree(stage2, args.output_dir)
+        second_args = SCLTrainingArguments(output_dir=str(stage2), max_steps=args.stage2_steps, **common)
+        _train(lambda: train_scl(second, second_args))
+        reports = report("stage 1 + 2", *load_checkpoint(str(stage2)), stage2)
+        write_rows(stage2 / _REPORT, rows)
+        info = load_relation_info(held_out, reports["10w1s"].relations, data_dir=data_dir)
+        _draw_confusion(reports["10w1s"], {label: entry.name for label, entry in info.items()}, stage2 / _PICTURE)
+        _deliver(stage2, args.output_dir)
 
-    write_rows(args.output_dir / _REPORT, [replace(row, minutes=(time.perf_counter() - start) / 60) for row in rows])
-    picture = args.output_dir / "confusion.png"
-    info = load_relation_info(held_out, reports["10w1s"].relations, data_dir=data_dir)
-    _draw_confusion(reports["10w1s"], {label: entry.name for label, entry in info.items()}, picture)
-    print(
-        "\nFew-shot accuracy in percent on relations never trained on; N-way K-shot, 0 shots by description alone:\n"
-    )
+    print("\nAccuracy in percent on relations never trained on: 5w1s is 5-way 1-shot, 5w0s by description alone.\n")
     print(table(rows))
-    print(f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes. The checkpoint is in ./{args.output_dir}, its")
-    print(f"confusions at 10-way 1-shot in {picture}. What next:\n")
     print(
-        f"  python -c \"import tkre_hf; from transformers import AutoModel; AutoModel.from_pretrained('{args.output_dir}')\""
+        f"""
+Done in {(time.perf_counter() - start) / 60:.1f} minutes. The checkpoint is in {args.output_dir}, \
+its confusion matrix at 10-way 1-shot in {args.output_dir / _PICTURE}.
+What next:
+
+  python -c "import tkre_hf; from transformers import AutoModel as M; print(M.from_pretrained('{args.output_dir}'))"
+  tkre evaluate --model {args.output_dir} --confusion 5
+  accelerate launch recipes/stage1_mslm.py --config recipes/configs/stage1_fewrel.yaml"""
     )
-    print(f"  tkre evaluate --model {args.output_dir} --confusion 5")
-    print("  accelerate launch recipes/stage1_mslm.py --config recipes/configs/stage1_fewrel.yaml")
     return 0
 
 
-def _make_room(folder: Path) -> None:
-    """Refuses to write over a folder that isn't an earlier demo's."""
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(word: str) -> int:
+        if not word.isdecimal() or int(word) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number, at least {least}, found {word!r}")
+        return int(word)
+
+    return number
+
+
+def _train(stage: Callable[[], object]) -> None:
+    # The Trainer writes its figures there as bare dictionaries; its bar goes to the error stream.
+    with redirect_stdout(io.StringIO()):
+        stage()
+
+
+def _deliver(source: Path, folder: Path) -> None:
+    """Copies the files, each in the place of an earlier demo's; what else lies in the folder stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # The report first: by it the next demo knows the folder for its own, should this one be interrupted.
+    for file in sorted(source.iterdir(), key=lambda file: file.name != _REPORT):
+        partial = folder / f"{file.name}.part"
+        shutil.copyfile(file, partial)
+        partial.replace(folder / file.name)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuses to write into a folder that isn't an earlier demo's."""
     if (
         folder.exists()
         and not (folder.is_dir() and (folder / _REPORT).exists())

@@ -188,7 +188,7 @@ def calibrate_na(
         vectors: Of sentences of relations that neither training nor evaluation uses.
         labels: Their relations.
         n_way: Of the episodes to come; the best of ten cosines lies higher than the best of five.
-        k_shot: Likewise; a prototype of five lies nearer to its queries.
+        k_shot: Likewise; a prototype of five lies nearer to its queries. 0 is by the anchors alone.
         anchors: Of the sorted relations.
         anchor_weight: As it will be used.
         rates: Fractions of queries with none of the above; 0 itself would ask for no threshold.
@@ -197,9 +197,9 @@ def calibrate_na(
     """
     best, right, none = [], [], []
     for rate in rates:
-        episodes = EpisodeDataset(labels, n_way, k_shot, 2, rate, num_episodes, seed)
+        episodes = EpisodeDataset(labels, n_way, max(k_shot, 1), 2, rate, num_episodes, seed)
         batch = episodes.batch(0, num_episodes)
-        score, place = episode_scores(vectors, batch, anchors, anchor_weight).max(-1)
+        score, place = episode_scores(vectors, batch, anchors, anchor_weight, zero_shot=k_shot == 0).max(-1)
         best.append(score.numpy().ravel())
         right.append((place.numpy() == batch.query_label).ravel() / score.numel())
         none.append((batch.query_label == -1).ravel() / score.numel())
@@ -207,10 +207,14 @@ def calibrate_na(
     cosines = np.concatenate(best)[order]
     # Raised past one more query, a threshold gains it if it has no relation, and loses it if its relation was found.
     gain = np.cumsum(np.concatenate(none)[order] - np.concatenate(right)[order])
+    # Which it can't of two queries with the same cosine: both or neither lie below it.
+    gain[:-1][cosines[:-1] == cosines[1:]] = -np.inf
     top = int(gain.argmax())
     if gain[top] <= 0:
         return float(cosines[0])
-    return float((cosines[top] + cosines[min(top + 1, len(cosines) - 1)]) / 2)
+    if top + 1 == len(cosines):
+        return float(np.nextafter(cosines[top], np.float32(np.inf)))
+    return float((cosines[top] + cosines[top + 1]) / 2)
 
 
 def anchors_of(

@@ -1,19 +1,25 @@
-"""Few-shot evaluation of checkpoints, from folder to rows: behind ``tkre evaluate`` and ``recipes/evaluate_episodes.py``."""
+"""From checkpoints to rows of few-shot accuracy: behind ``tkre evaluate`` and ``recipes/evaluate_episodes.py``."""
 
 from __future__ import annotations
 
+import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
+import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor
+from transformers import PretrainedConfig
 
+from tkre_hf.console import quiet_libraries
 from tkre_hf.data import EpisodeDataset, load_records, load_relation_info
-from tkre_hf.data.relations import complete_relation_info
+from tkre_hf.data.relations import RelationInfo, complete_relation_info
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import (
     EpisodeReport,
@@ -23,11 +29,14 @@ from tkre_hf.evaluation.episodes import (
     evaluate_episodes,
     with_samples,
 )
+from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import Row, command, machine, mean_ci95, table, versions, write_rows
+from tkre_hf.tkre.configuration_tkre import TKREConfig
 from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
-from tkre_hf.training import bf16_supported, training_summary
+from tkre_hf.tkre.training_args import bf16_supported
+from tkre_hf.training_data import TrainingSummary, training_summary
 
 
 @dataclass
@@ -58,7 +67,10 @@ class FewShotArguments:
     )
     calibrate: str | None = field(
         default=None,
-        metadata={"help": "Sentences of other relations, to set the threshold of none of the above on."},
+        metadata={
+            "help": "Sentences of other relations, to set the threshold of none of the above on; those of relations "
+            "that were trained on are left out."
+        },
     )
     descriptions: bool = field(default=True, metadata={"help": "Let names and descriptions be part of prototypes."})
     anchor_weight: float | None = field(
@@ -108,33 +120,49 @@ class FewShotEvaluator:
         model: The model.
         processor: Its processor.
         args: What to measure.
+        trained: Relations that the model was trained on; a threshold set on them would be too high.
+
+    Raises:
+        TkreError: The data are missing or wrong.
     """
 
-    def __init__(self, model: TKREModel, processor: TKREProcessor, args: FewShotArguments) -> None:
+    def __init__(
+        self, model: TKREModel, processor: TKREProcessor, args: FewShotArguments, trained: Collection[str] = ()
+    ) -> None:
         self.args, self.model, self.processor = args, model, processor
         self.anchor_weight = self.model.config.anchor_weight if args.anchor_weight is None else args.anchor_weight
-        self._own = self._embed(args.data, args.samples)
-        self._others = self._embed(args.calibrate, None) if args.calibrate else None
+        split = args.split or ("validation" if args.data.startswith("fewrel:") else None)
+        self._own = self._embed(args.data, self._load(args.data, split), args.samples)
+        self._others = None
+        if args.calibrate is not None:
+            records = self._load(args.calibrate, "train" if args.calibrate == "fewrel:wiki" else None)
+            others = _of_relations(records, set(records["relation"]) - {*trained, *self._own.labels})
+            if not len(others):
+                raise TkreError(f"{args.calibrate} has no relation that is neither trained on nor evaluated")
+            self._others = self._embed(args.calibrate, others)
 
-    def _embed(self, source: str, samples: str | None) -> EmbeddedRecords:
+    @property
+    def relations(self) -> frozenset[str]:
+        """The labels evaluated."""
+        return frozenset(self._own.labels)
+
+    def _load(self, source: str, split: str | None) -> Dataset:
+        return load_records(source, split=split, data_dir=_data_dir(self.args, source))
+
+    def _embed(self, source: str, records: Dataset, samples: str | None = None) -> EmbeddedRecords:
         args = self.args
-        # Sentences to calibrate on may be another file, or another split of the same publisher's.
-        split = args.split if source == args.data else None
-        records = load_records(source, split=split, data_dir=args.data_dir)
         labels = list(records["relation"])
         relations = sorted(set(labels))
-        info_source = args.relation_info or _relation_info_source(source)
-        info = load_relation_info(info_source, relations, data_dir=args.data_dir) if info_source else {}
         bf16 = bf16_supported() if args.bf16 is None else args.bf16
         autocast = torch.autocast(self.model.device.type, torch.bfloat16) if bf16 else nullcontext()
         with autocast:
             vectors = self._encode(records)
             anchors = None
             if args.descriptions:
-                entries = complete_relation_info(relations, info).values()
-                anchors = embed_anchors(self.model, self.processor, list(entries))
+                info = _relation_info(args, source, relations)
+                anchors = embed_anchors(self.model, self.processor, list(info.values()))
             if samples is not None:
-                rows = load_records(samples).filter(lambda row: row["relation"] in relations)
+                rows = _of_relations(load_records(samples), relations)
                 if not len(rows):
                     raise TkreError(f"{samples} has no sentence of the relations in {source}")
                 anchors = anchors if anchors is not None else torch.zeros(len(relations), vectors.shape[1])
@@ -142,48 +170,56 @@ class FewShotEvaluator:
                 anchors = with_samples(anchors, self._encode(rows), numbers, args.sample_weight)
         return EmbeddedRecords(vectors, labels, anchors)
 
-    def _encode(self, records: Sequence[dict]) -> Tensor:
+    def _encode(self, records: Dataset) -> Tensor:
         encoded = EncodedRecords(records, self.processor)
         if encoded.num_truncated:
             print(f"{encoded.num_truncated} of {len(encoded)} sentences were truncated", file=sys.stderr)
         return embed_records(self.model, self.processor, encoded, self.args.batch_size)
 
     def evaluate(self, setting: str, na_rate: float | None = None) -> EpisodeReport:
-        """Accuracy in one setting; with ``na_rate`` none of the above is among the answers, even at a rate of 0."""
+        """Accuracy in one setting; with ``na_rate`` none of the above is among the answers, even at a rate of 0.
+
+        Raises:
+            TkreError: The setting is of no known form, asks for more relations or sentences than there are, or needs
+                what wasn't given.
+        """
         n_way, k_shot = parse_setting(setting)
-        args = self.args
-        threshold = None
-        if na_rate is not None:
-            if self._others is None:
-                raise TkreError("na_rates need --calibrate: sentences of other relations to set the threshold on")
-            threshold = calibrate_na(
-                self._others.vectors,
-                self._others.labels,
-                n_way,
-                max(k_shot, 1),
-                self._others.anchors,
-                self.anchor_weight,
-                seed=args.seed,
-            )
-        own = self._own
-        # A zero-shot episode still needs a row for each relation to be drawn; its supports are not looked at.
-        episodes = EpisodeDataset(own.labels, n_way, max(k_shot, 1), 1, na_rate or 0.0, args.num_episodes, args.seed)
+        args, own = self.args, self._own
         if k_shot == 0 and own.anchors is None:
             raise TkreError(f"{setting} is zero-shot: it needs descriptions")
+        threshold = self._na_threshold(n_way, k_shot) if na_rate is not None else None
+        # A zero-shot episode still needs a row for each relation to be drawn; its supports are not looked at.
+        episodes = EpisodeDataset(own.labels, n_way, max(k_shot, 1), 1, na_rate or 0.0, args.num_episodes, args.seed)
         return evaluate_episodes(own.vectors, episodes, own.anchors, self.anchor_weight, threshold, k_shot == 0)
 
+    def _na_threshold(self, n_way: int, k_shot: int) -> float:
+        others = self._others
+        if others is None:
+            raise TkreError("na_rates need --calibrate: sentences of other relations to set the threshold on")
+        try:
+            return calibrate_na(
+                others.vectors, others.labels, n_way, k_shot, others.anchors, self.anchor_weight, seed=self.args.seed
+            )
+        except TkreError as error:
+            raise TkreError(
+                f"{self.args.calibrate}, without the relations that are trained on or evaluated: {error}"
+            ) from error
 
-def load_model(name: str) -> TKREModel:
-    """A checkpoint's encoder and space, on the accelerator if there is one.
+
+def load_checkpoint(name: str) -> tuple[TKREModel, TKREProcessor]:
+    """A checkpoint's encoder and space, on the accelerator if there is one, and its processor.
 
     Raises:
-        TkreError: There is no such folder or Hub id.
+        TkreError: There is no such folder or Hub id, or it holds no TKRE model.
     """
     try:
-        model = TKREModel.from_pretrained(name)
+        config, _ = PretrainedConfig.get_config_dict(name)
+        if config.get("model_type") != TKREConfig.model_type:
+            raise TkreError(f"{name} holds no TKRE model; its model type is {config.get('model_type', 'unknown')}")
+        model, processor = TKREModel.from_pretrained(name), TKREProcessor.from_pretrained(name)
     except OSError as error:
         raise TkreError(f"the checkpoint {name} can't be loaded: {str(error).strip().splitlines()[0]}") from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor  # type: ignore[arg-type]
 
 
 def evaluate_few_shot(args: FewShotArguments) -> tuple[list[Row], dict[str, EpisodeReport]]:
@@ -191,20 +227,25 @@ def evaluate_few_shot(args: FewShotArguments) -> tuple[list[Row], dict[str, Epis
 
     Returns:
         A row for each setting, the mean over checkpoints; and the first checkpoint's report for each.
+
+    Raises:
+        TkreError: A checkpoint, the data or a setting is wrong.
     """
+    if args.num_episodes < 1:
+        raise TkreError(f"num_episodes is {args.num_episodes}: measure one episode at least")
     cases: list[tuple[str, float | None]] = [(setting, None) for setting in args.settings]
     cases += [(setting, rate) for setting in args.settings for rate in args.na_rates]
     names = [setting if rate is None else f"{setting} na{round(100 * rate)}" for setting, rate in cases]
     reports: dict[str, list[EpisodeReport]] = {name: [] for name in names}
-    for model in args.model:
-        evaluator = FewShotEvaluator(load_model(model), TKREProcessor.from_pretrained(model), args)
-        for name, (setting, rate) in zip(names, cases):
-            reports[name].append(evaluator.evaluate(setting, rate))
-    summaries = [training_summary(model) for model in args.model]
-    minutes = [summary.minutes for summary in summaries if summary is not None]
-    knowledge = "descriptions" if args.descriptions else "none"
-    if args.samples or any(summary is not None and summary.knowledge == "synthetic" for summary in summaries):
-        knowledge = "synthetic"
+    summaries: list[TrainingSummary] = []
+    for name in args.model:
+        summary = training_summary(name)
+        summaries += [summary] if summary is not None else []
+        trained = summary.relations if summary is not None else ()
+        evaluator = FewShotEvaluator(*load_checkpoint(name), args, trained)
+        for case, (setting, rate) in zip(names, cases, strict=True):
+            reports[case].append(evaluator.evaluate(setting, rate))
+    knowledge = _knowledge(args, summaries, evaluator.relations)
     rows = []
     for name, found in reports.items():
         value, ci95 = mean_ci95([report.accuracy for report in found], found[0].ci95)
@@ -215,35 +256,68 @@ def evaluate_few_shot(args: FewShotArguments) -> tuple[list[Row], dict[str, Epis
                 setting=name,
                 metric="accuracy",
                 value=round(value, 2),
-                ci95=round(ci95, 2),
+                ci95=None if math.isnan(ci95) else round(ci95, 2),
                 n=found[0].episodes,
-                seeds=[summary.seed for summary in summaries if summary is not None],
+                seeds=[summary.seed for summary in summaries],
                 knowledge=knowledge,
-                minutes=round(sum(minutes) / len(minutes), 1) if minutes else None,
+                minutes=round(fmean(summary.minutes for summary in summaries), 1) if summaries else None,
                 command=command(),
                 versions=versions(),
                 machine=machine(),
-                source="; ".join(dict.fromkeys(summary.data for summary in summaries if summary is not None)),
+                source="; ".join(dict.fromkeys(summary.data for summary in summaries)),
             )
         )
     return rows, {name: found[0] for name, found in reports.items()}
 
 
 def run(args: FewShotArguments) -> int:
-    """Measures, prints a table, and writes the rows."""
-    rows, reports = evaluate_few_shot(args)
-    print(table(rows))
+    """Measures, prints a table, and writes the rows.
+
+    Raises:
+        TkreError: A checkpoint, the data or a setting is wrong.
+    """
+    with quiet_libraries():
+        rows, reports = evaluate_few_shot(args)
+    print(f"{args.data}: accuracy in percent, {args.num_episodes:,} episodes in each setting\n\n{table(rows)}")
     if args.confusion:
         for name, report in reports.items():
             print(f"\nMost often confused, {name}:")
-            for gold, found, share in report.most_confused(args.confusion):
+            info = _relation_info(args, args.data, report.relations)
+            for *pair, share in report.most_confused(args.confusion):
+                gold, found = (info[label].name if label in info else label for label in pair)
                 print(f"  {gold} taken for {found}: {100 * share:.1f}% of its queries")
     if args.output:
         write_rows(args.output, rows)
-        print(f"\nWritten to {args.output}")
+        print(f"\nWritten to {args.output} and {write_page(args.output)}")
     return 0
 
 
-def _relation_info_source(source: str) -> str | None:
-    """Where a named corpus keeps its relations' names; a file of one's own has none unless given."""
-    return source if source.split(":")[0] in ("fewrel", "sample") else None
+def _knowledge(args: FewShotArguments, summaries: Sequence[TrainingSummary], relations: frozenset[str]) -> str:
+    """What was known of the evaluated relations; says so aloud where that was more than the rows can tell."""
+    knowledge = "descriptions" if args.descriptions else "none"
+    known = [summary for summary in summaries if summary.relations & relations]
+    if args.samples or known:
+        knowledge = "synthetic"
+    if any(summary.knowledge != "synthetic" for summary in known):
+        print(
+            f"warning: a checkpoint was trained on sentences of {len(relations & known[0].relations)} of the "
+            f"{len(relations)} relations evaluated, so this is no accuracy on new relations",
+            file=sys.stderr,
+        )
+    return knowledge
+
+
+def _of_relations(records: Dataset, relations: Collection[str]) -> Dataset:
+    return records.select(np.flatnonzero(np.isin(records["relation"], sorted(relations))))
+
+
+def _relation_info(args: FewShotArguments, source: str, relations: Sequence[str]) -> dict[str, RelationInfo]:
+    info: dict[str, RelationInfo] = {}
+    # A named corpus knows its relations, but what the user says of them counts.
+    for name in filter(None, [source if source.startswith(("fewrel:", "sample:")) else None, args.relation_info]):
+        info |= load_relation_info(name, data_dir=_data_dir(args, name))
+    return complete_relation_info(relations, info)
+
+
+def _data_dir(args: FewShotArguments, source: str) -> str | None:
+    return args.data_dir if source.startswith("fewrel:") else None

@@ -99,8 +99,15 @@ def machine() -> str:
 
 
 def command() -> str:
-    """The command line that this process was started with, its program by name alone."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command line that this process was started with; it names no folder above the one it was started in."""
+    script, here = Path(sys.argv[0]).resolve(), Path.cwd()
+    if script.suffix != ".py":
+        program = [script.name]
+    elif (script.parent.name, script.name) == ("tkre_hf", "cli.py"):
+        program = ["tkre"]
+    else:
+        program = ["python", str(script.relative_to(here)) if script.is_relative_to(here) else script.name]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def read_rows(path: str | Path) -> list[Row]:
@@ -150,7 +157,7 @@ def table(rows: Sequence[Row]) -> str:
     padded = [
         [
             cell.rjust(width, "-") if set(cell) <= set("-:") and cell else cell.ljust(width)
-            for cell, width in zip(row, widths)
+            for cell, width in zip(row, widths, strict=True)
         ]
         for row in cells
     ]

@@ -41,6 +41,8 @@ class TKRETrainingArguments(TrainingArguments):
         if self.bf16 is None:
             launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
             self.bf16 = launcher == "no" and not self.fp16 and bf16_supported(self.use_cpu)
+        # transformers lets bfloat16 through on a processor only where that is asked for by name.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         # transformers 4 keeps the share apart from the number of steps.
         if hasattr(TrainingArguments, "warmup_ratio") and 0 < self.warmup_steps < 1:
             self.warmup_ratio, self.warmup_steps = self.warmup_steps, 0

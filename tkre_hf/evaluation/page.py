@@ -1,0 +1,54 @@
+"""The page beside a file of result rows: its tables, how each was measured, and the notes that a person wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tkre_hf.evaluation.report import Row, read_rows, table
+
+# What stands below this line is a person's, and kept.
+NOTES = "<!-- notes: kept when this page is written again -->"
+
+
+def write_page(json_path: str | Path, title: str = "") -> Path:
+    """Writes ``NAME.md`` from ``NAME.json``; notes below the marker stay.
+
+    Args:
+        json_path: The rows.
+        title: The page's title; the one it has, or the file's name, by default.
+
+    Returns:
+        The page.
+    """
+    json_path = Path(json_path)
+    page = json_path.with_suffix(".md")
+    before, _, notes = (page.read_text(encoding="utf-8") if page.exists() else "").partition(NOTES)
+    if not title:
+        first = before.partition("\n")[0]
+        title = first.removeprefix("# ") if first.startswith("# ") else json_path.stem
+    rows = read_rows(json_path)
+    parts = [f"# {title}", f"Written by the measurements themselves; the same rows stand in `{json_path.name}`."]
+    for benchmark in dict.fromkeys(row.benchmark for row in rows):
+        own = [row for row in rows if row.benchmark == benchmark]
+        parts += [f"## {benchmark}", table(own), _how(own)]
+    partial = page.with_name(page.name + ".part")
+    partial.write_text("\n\n".join([*filter(None, parts), NOTES]) + (notes or "\n"), encoding="utf-8")
+    partial.replace(page)
+    return page
+
+
+def _how(rows: Sequence[Row]) -> str:
+    """One line for each system: where it comes from, seeds, minutes, command, versions and machine."""
+    lines = []
+    for system, knowledge in dict.fromkeys((row.system, row.knowledge) for row in rows):
+        row = next(row for row in rows if (row.system, row.knowledge) == (system, knowledge))
+        if row.published:
+            lines.append(f"- {system}: published, {row.source}")
+            continue
+        facts = [f"trained on {row.source}" if row.source else "", f"seeds {row.seeds}" if row.seeds else ""]
+        facts += [f"{row.minutes:g} minutes of training" if row.minutes else "", f"n = {row.n}" if row.n else ""]
+        facts += [f"`{row.command}`" if row.command else "", row.machine]
+        facts += [", ".join(f"{package} {version}" for package, version in row.versions.items())]
+        lines.append(f"- {system} ({knowledge}): {'; '.join(filter(None, facts))}")
+    return "\n".join(lines)
