@@ -142,11 +142,13 @@ class Server:
     async def generate(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         parameters = body["parameters"]
-        assert parameters["grammar"]["type"] == "json" and parameters["details"] is True, parameters
-        stream = request.path == "/generate_stream"
-        return await self.respond(
-            request, body, body["inputs"], parameters["grammar"]["value"], parameters, stream, True
-        )
+        assert parameters["details"] is True, parameters
+        stream, grammar = request.path == "/generate_stream", parameters["grammar"]
+        if grammar is not None and not self.constrains:
+            return web.json_response({"error": "Grammar is not supported", "error_type": "validation"}, status=422)
+        assert grammar is None or grammar["type"] == "json", grammar
+        schema = self.schemas[body["inputs"]] if grammar is None else grammar["value"]
+        return await self.respond(request, body, body["inputs"], schema, parameters, stream, True)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

@@ -101,15 +101,16 @@ def test_both_servers_dialects_of_the_constraint_are_spoken() -> None:
         assert server.bodies[0]["max_tokens"] == 200 and server.bodies[0]["seed"] == 0
 
 
-def test_a_server_that_cannot_constrain_is_asked_without(caplog: pytest.LogCaptureFixture) -> None:
-    server = Server(tgi=False, constrains=False)
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_a_server_that_cannot_constrain_is_asked_without(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(tgi=kind == "tgi", constrains=False)
     each = request()
     server.schemas["\n\n".join(part["content"] for part in each.messages)] = each.json_schema
     with caplog.at_level(logging.WARNING):
-        first, second = ask(server, "inference", each, each)
+        first, second = ask(server, kind, each, each)
     assert isinstance(first, Answer) and isinstance(second, Answer)
-    assert "does not constrain" in caplog.text
-    assert "response_format" not in server.bodies[-1]
+    assert caplog.text.count("does not constrain") == 1
+    assert "response_format" not in server.bodies[-1] and not server.bodies[-1].get("parameters", {}).get("grammar")
 
 
 @pytest.mark.parametrize("kind", BACKENDS)

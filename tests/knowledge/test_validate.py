@@ -46,7 +46,7 @@ GOLD = make_record(
     head_kb_id="Q1",
 )
 EXPLANATION = {
-    "explanation": "The words 'set up by' say that Ada Voss is the one who began Voss Motors, so the firm goes back to her.",
+    "explanation": "The words 'set up by' say that Ada Voss began Voss Motors, so that the firm goes back to her.",
     "cues": ["set up by"],
 }
 

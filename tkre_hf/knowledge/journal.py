@@ -178,7 +178,7 @@ class RunFolder:
         """The answer to a request, the reason why it failed, or None when it was not answered yet."""
         if key not in self._offsets:
             # Rows on the disk whose answer is not can only be the trace of a power cut: the request was answered.
-            return Answer("") if key in self.processed else None
+            return Answer("") if key in self.processed and self.processed[key].whole else None
         row = self.answers.read_at(self._offsets[key])
         return row["failed"] if "failed" in row else Answer(row["text"], row["finish"])
 

@@ -128,7 +128,7 @@ class TgiBackend:
 
     async def _read_stream(self, response: Any, types: Any) -> Answer:
         """The answer of a stream of server-sent events; only the last one holds the whole text and the details."""
-        length = 0
+        text = ""
         async for line in response.content:
             if not line.startswith(b"data:"):
                 continue
@@ -141,10 +141,10 @@ class TgiBackend:
             part = types.StreamResponse(**event)
             if part.generated_text is not None and part.details is not None:
                 return _answer(part)
-            length += len(part.token.text)
-            if length > MAX_ANSWER_CHARS:
+            text += part.token.text
+            if len(text) > MAX_ANSWER_CHARS:
                 # Longer than any answer that could be accepted: no use in reading on.
-                return Answer("", "length")
+                return Answer(text, "length")
         raise TransientError("the stream ended before the answer did")
 
     async def close(self) -> None:

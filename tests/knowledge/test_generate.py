@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.knowledge.client import run as run_client
+from tests.knowledge.servers import Server, serving, write_answer
+from tkre_hf.data import load_records, make_record
+from tkre_hf.errors import TkreError
+from tkre_hf.knowledge.backends import Answer, RefusedError, Request, Sampling, TransientError
+from tkre_hf.knowledge.generate import Job, Limits, Runner
+from tkre_hf.knowledge.journal import RunFolder
+from tkre_hf.knowledge.prompts import PromptTemplate
+from tkre_hf.knowledge.schema import RelationSchema
+from tkre_hf.knowledge.tasks import RandomDemonstrations, explanation_jobs, sample_jobs
+
+SCHEMAS = {
+    name: RelationSchema(name, head_types=("A",), tail_types=("B",), relation=name) for name in ("r1", "r2", "r3")
+}
+
+
+class Model:
+    """A language model in memory.
+
+    Args:
+        reply: What it says, or raises, given the request and how often it was asked the same.
+        delay: Seconds until it does.
+    """
+
+    model = "memory"
+
+    def __init__(
+        self, reply: Callable[[Request, int], str] | None = None, delay: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        self.reply, self.delay = reply or self.write, delay
+        self.asked: list[str] = []
+        self.busy = self.busiest = 0
+
+    @staticmethod
+    def write(request: Request, times: int) -> str:
+        prompt = request.messages[-1]["content"]
+        return write_answer(prompt, request.json_schema, request.sampling.seed)
+
+    async def complete(self, request: Request) -> Answer:
+        self.busy += 1
+        self.busiest = max(self.busy, self.busiest)
+        try:
+            await asyncio.sleep(self.delay())
+            key = request.key(self.model)
+            times = self.asked.count(key)
+            self.asked.append(key)
+            return Answer(self.reply(request, times), "stop", 100, 50)
+        finally:
+            self.busy -= 1
+
+    async def close(self) -> None:
+        pass
+
+
+def jobs(per_relation: int = 20, per_request: int = 5, **options: Any) -> list[Job]:
+    made, _ = sample_jobs(
+        SCHEMAS,
+        PromptTemplate.load("scdg"),
+        Sampling(max_tokens=100),
+        per_relation=per_relation,
+        per_request=per_request,
+        demonstrations=RandomDemonstrations([]),
+        shots=0,
+        **options,
+    )
+    return made
+
+
+def run(
+    folder: Path, model: Any, asked: list[Job] | None = None, limits: Limits | None = None, **options: Any
+) -> Runner:
+    async def go() -> Runner:
+        store = RunFolder(folder, {"model": model.model})
+        try:
+            runner = Runner(asked or jobs(), model, store, limits or Limits(backoff=0.001), **options)
+            await runner.run()
+            return runner
+        finally:
+            store.close()
+
+    return asyncio.run(go())
+
+
+def rows(folder: Path, name: str = "records") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_every_quota_is_filled_and_no_more_is_asked(tmp_path: Path) -> None:
+    model = Model()
+    runner = run(tmp_path, model)
+    assert [job.accepted for job in runner.jobs] == [20, 20, 20]
+    assert len(model.asked) == len(set(model.asked)) == 12 == runner.budget.requests
+    assert runner.budget.tokens == 12 * 150
+    assert model.busiest == 8
+    records = rows(tmp_path)
+    assert len(records) == 60 and rows(tmp_path, "rejected") == []
+    provenance = records[0]["provenance"]
+    assert (
+        provenance["model"] == "memory" and provenance["prompt"] == "scdg-1" and len(provenance["prompt_sha256"]) == 64
+    )
+    loaded = load_records(tmp_path / "records.jsonl", cache_dir=tmp_path / "cache")
+    assert loaded["id"] == [row["id"] for row in records] and set(loaded["source"]) == {"scdg"}
+
+
+def test_the_order_of_arrival_changes_nothing(tmp_path: Path) -> None:
+    # All relations are told the same, so that it matters who comes first.
+    def reply(request: Request, times: int) -> str:
+        return write_answer("shared by all relations", request.json_schema, request.sampling.seed % 3)
+
+    results = []
+    for attempt in range(4):
+        choose = random.Random(attempt)
+        folder = tmp_path / str(attempt)
+        run(folder, Model(reply, lambda choose=choose: choose.uniform(0, 0.01)), limits=Limits(concurrency=7))  # type: ignore[misc]
+        results.append((rows(folder), rows(folder, "rejected")))
+    assert results[0] == results[1] == results[2] == results[3]
+    assert results[0][0] and {row["reason"] for row in results[0][1]} == {"duplicate"}
+
+
+def test_a_relation_that_cannot_be_filled_is_given_up(tmp_path: Path) -> None:
+    model = Model(lambda request, times: "{}" if request.relation == "r2" else Model.write(request, times))
+    runner = run(tmp_path, model, limits=Limits(max_tries=3, backoff=0))
+    assert [job.accepted for job in runner.jobs] == [20, 0, 20]
+    assert len(model.asked) == 4 + 4 + 3 * 4
+    assert {row["reason"] for row in rows(tmp_path, "rejected")} == {"wrong_shape"}
+
+
+def test_what_is_missing_is_asked_for_again(tmp_path: Path) -> None:
+    def reply(request: Request, times: int) -> str:
+        answer = json.loads("{" + Model.write(request, 0).partition("{")[2].rpartition("}")[0] + "}")
+        if request.attempt < 4:
+            answer["samples"][0]["head_type"] = "WRONG"
+        return json.dumps(answer)
+
+    runner = run(tmp_path, Model(reply))
+    assert [job.accepted for job in runner.jobs] == [20, 20, 20]
+    assert [job.asked for job in runner.jobs] == [24, 24, 24]
+    assert len(rows(tmp_path, "rejected")) == 12
+
+
+def test_more_samples_than_asked_for_are_surplus(tmp_path: Path) -> None:
+    def reply(request: Request, times: int) -> str:
+        schema = json.loads(json.dumps(request.json_schema))
+        schema["properties"]["samples"]["maxItems"] += 2
+        return write_answer(request.messages[-1]["content"], schema, request.sampling.seed)
+
+    runner = run(tmp_path, Model(reply))
+    assert len(rows(tmp_path)) == 60
+    assert {row["reason"] for row in rows(tmp_path, "rejected")} == {"surplus"}
+    assert len(runner.jobs) == 3
+
+
+def test_faults_that_pass_are_waited_out(tmp_path: Path) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    def reply(request: Request, times: int) -> str:
+        if times < 3:
+            raise TransientError("500: full")
+        return Model.write(request, times)
+
+    model = Model(reply)
+    runner = run(tmp_path, model, limits=Limits(concurrency=1, backoff=1, max_backoff=3), sleep=sleep)
+    assert [job.accepted for job in runner.jobs] == [20, 20, 20] and not runner.failures
+    assert runner.budget.requests == 48
+    for number, bounds in enumerate([(0.5, 1), (1, 2), (1.5, 3)]):
+        drawn = pauses[number::3]
+        assert all(bounds[0] <= pause <= bounds[1] for pause in drawn)
+        assert len(set(drawn)) > 1
+
+
+def test_retry_after_holds_every_request_back(tmp_path: Path) -> None:
+    async def go() -> tuple[Runner, list[float]]:
+        loop = asyncio.get_running_loop()
+        times: list[float] = []
+
+        def reply(request: Request, earlier: int) -> str:
+            times.append(loop.time())
+            if len(times) == 4:
+                raise TransientError("429: slow down", retry_after=0.3)
+            return Model.write(request, earlier)
+
+        store = RunFolder(tmp_path, {})
+        runner = Runner(jobs(), Model(reply, lambda: 0.002), store, Limits(concurrency=3, backoff=0.001))
+        await runner.run()
+        store.close()
+        return runner, times
+
+    runner, times = asyncio.run(go())
+    assert [job.accepted for job in runner.jobs] == [20, 20, 20]
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    # What was under way comes back; nothing new is sent until the pause is over.
+    assert max(gaps) > 0.25
+    assert sum(time < times[3] + 0.29 for time in times[4:]) <= 2
+
+
+def test_a_server_that_is_away_for_long_ends_the_run(tmp_path: Path) -> None:
+    def reply(request: Request, times: int) -> str:
+        raise TransientError("429: quota", retry_after=3600)
+
+    with pytest.raises(TkreError, match="asks to wait 3600 s.*run the command again"):
+        run(tmp_path, Model(reply))
+
+
+def test_a_request_without_an_answer_is_reported_and_the_job_asks_anew(tmp_path: Path) -> None:
+    def reply(request: Request, times: int) -> str:
+        if request.relation == "r1" and request.attempt == 0:
+            raise TransientError("500: cannot")
+        return Model.write(request, times)
+
+    runner = run(tmp_path, Model(reply), limits=Limits(retries=2, backoff=0))
+    assert list(runner.failures.values()) == ["r1, attempt 0: no answer in 3 attempts: 500: cannot"]
+    assert [job.accepted for job in runner.jobs] == [20, 20, 20]
+    (failed,) = [row for row in rows(tmp_path, "answers") if "failed" in row]
+    assert failed["job"] == "r1" and failed["attempt"] == 0
+
+
+def test_a_refused_request_is_not_repeated(tmp_path: Path) -> None:
+    def reply(request: Request, times: int) -> str:
+        if request.relation == "r1":
+            raise RefusedError("prompt too long")
+        return Model.write(request, times)
+
+    model = Model(reply)
+    runner = run(tmp_path, model)
+    assert [job.accepted for job in runner.jobs] == [0, 20, 20]
+    assert len(model.asked) == 12 and len(runner.failures) == 4
+
+
+@pytest.mark.parametrize("error", [TkreError("401: token"), TransientError("connection refused")])
+def test_when_nobody_answers_the_run_stops_and_goes_on_later(tmp_path: Path, error: Exception) -> None:
+    calls = 0
+
+    def reply(request: Request, times: int) -> str:
+        nonlocal calls
+        calls += 1
+        if calls > 5:
+            raise error
+        return Model.write(request, times)
+
+    with pytest.raises(TkreError, match="401: token|4 requests in a row got no answer.*connection refused"):
+        run(tmp_path, Model(reply), limits=Limits(concurrency=2, retries=1, backoff=0))
+    assert calls <= 5 + 2 * 6
+    answered = len(rows(tmp_path, "answers"))
+    assert answered >= 5
+    model = Model()
+    runner = run(tmp_path, model)
+    assert [job.accepted for job in runner.jobs] == [20, 20, 20]
+    failed = sum("failed" in row for row in rows(tmp_path, "answers"))
+    assert len(model.asked) == 12 - (answered - failed)
+    whole = tmp_path / "whole"
+    run(whole, Model())
+    if not failed:
+        assert rows(whole) == rows(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"), [({"max_requests": 5}, "5 requests"), ({"max_tokens": 1500}, "1500 tokens")]
+)
+def test_a_budget_is_never_passed_and_can_be_raised(tmp_path: Path, limits: dict[str, Any], reason: str) -> None:
+    model = Model()
+    runner = run(tmp_path, model, limits=Limits(**limits))
+    assert reason in runner.stopped
+    assert 0 < len(model.asked) <= 5 and runner.budget.tokens <= 1500
+    first = rows(tmp_path)
+    assert len(first) == 5 * len(model.asked)
+    runner = run(tmp_path, model)
+    assert not runner.stopped and len(model.asked) == len(set(model.asked)) == 12
+    assert rows(tmp_path)[: len(first)] == first and len(rows(tmp_path)) == 60
+
+
+def test_a_slow_answer_times_out(tmp_path: Path) -> None:
+    delays = iter([30.0])
+    model = Model(delay=lambda: next(delays, 0.0))
+    runner = run(tmp_path, model, limits=Limits(timeout=0.05, backoff=0))
+    assert [job.accepted for job in runner.jobs] == [20, 20, 20] and not runner.failures
+
+
+@pytest.mark.parametrize("torn", ["answers", "records", "rejected"])
+@pytest.mark.parametrize("cut", [1, 7, 400])
+def test_a_torn_end_of_any_file_loses_and_doubles_nothing(tmp_path: Path, torn: str, cut: int) -> None:
+    def reply(request: Request, times: int) -> str:
+        return write_answer(request.messages[-1]["content"], request.json_schema, request.sampling.seed, 0.3)
+
+    whole = tmp_path / "whole"
+    run(whole, Model(reply))
+    for name in ("answers", "records", "rejected"):
+        broken = tmp_path / "broken"
+        broken.mkdir(exist_ok=True)
+        (broken / f"{name}.jsonl").write_bytes((whole / f"{name}.jsonl").read_bytes())
+    file = broken / f"{torn}.jsonl"
+    file.write_bytes(file.read_bytes()[:-cut])
+    run(broken, Model(reply))
+    for name in ("records", "rejected"):
+        assert sorted(map(str, rows(broken, name))) == sorted(map(str, rows(whole, name)))
+    keys = [row["key"] for row in rows(broken, "answers")]
+    assert len(set(keys)) == len(keys)
+    # An answer whose rows are all there isn't needed any more, and isn't asked for again.
+    assert 0 <= len(rows(whole, "answers")) - len(keys) <= (torn == "answers")
+
+
+def test_a_finished_run_asks_nothing_again(tmp_path: Path) -> None:
+    run(tmp_path, Model())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    model = Model()
+    runner = run(tmp_path, model)
+    assert model.asked == [] and [job.accepted for job in runner.jobs] == [20, 20, 20]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_explanations_are_asked_for_each_row(tmp_path: Path) -> None:
+    gold = [
+        make_record(
+            id=f"g{i}",
+            tokens=f"Unit{i} was finally set inside Frame{i} yesterday".split(),
+            head=(0, 1),
+            tail=(5, 6),
+            relation="r1",
+        )
+        for i in range(12)
+    ]
+    made, _ = explanation_jobs(gold, SCHEMAS, PromptTemplate.load("edkg"), Sampling())
+
+    def reply(request: Request, times: int) -> str:
+        return write_answer(request.messages[-1]["content"], request.json_schema, request.sampling.seed, 0.4)
+
+    runner = run(tmp_path, Model(reply), made, Limits(max_tries=10))
+    assert all(job.accepted == 1 for job in runner.jobs)
+    assert sorted(row["provenance"]["gold_id"] for row in rows(tmp_path)) == sorted(row["id"] for row in gold)
+    assert all(row["source"] == "edkg" and row["provenance"]["gold_cues"] for row in rows(tmp_path))
+    assert rows(tmp_path, "rejected")
+
+
+def test_demonstrations_are_seeded_and_change_with_the_attempt() -> None:
+    gold = [make_record(id=str(i), tokens=["a", "b"], head=(0, 1), tail=(1, 2), relation="r1") for i in range(20)]
+    choose = RandomDemonstrations(gold, seed=1)
+    shown = [[row["id"] for row in choose("r1", attempt, 3)] for attempt in range(4)]
+    assert len({tuple(each) for each in shown}) == 4 and all(len(set(each)) == 3 for each in shown)
+    assert shown[2] == [row["id"] for row in RandomDemonstrations(gold, seed=1)("r1", 2, 3)]
+    assert choose("r9", 0, 3) == [] and len(choose("r1", 0, 99)) == 20
+
+
+@pytest.mark.usefixtures("online")
+@pytest.mark.parametrize("stream", [False, True])
+def test_both_clients_make_identical_records_of_one_server_s_answers(tmp_path: Path, stream: bool) -> None:
+    pytest.importorskip("text_generation", reason="needs the extra [tgi]")
+
+    async def go() -> None:
+        async with serving(Server(content_faults=0.2)) as server:
+            for kind in ("inference", "tgi"):
+                await run_client(server.url, tmp_path / kind, kind, relations=2, stream=stream)
+
+    asyncio.run(go())
+    for name in ("records", "rejected"):
+        assert rows(tmp_path / "inference", name) == rows(tmp_path / "tgi", name)
+    assert len(rows(tmp_path / "tgi")) == 200
