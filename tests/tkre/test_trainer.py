@@ -1,0 +1,158 @@
+"""The stages' trainers: they learn, log each part of the loss, and give heads a learning rate of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
+from tkre_hf.tkre.processing_tkre import TKREProcessor
+from tkre_hf.tkre.sampling import EncodedRecords
+from tkre_hf.tkre.trainer import MSLMTrainer, SCLTrainer
+from tkre_hf.tkre.training_args import MSLMTrainingArguments, SCLTrainingArguments
+
+COMMON: dict[str, Any] = {
+    "use_cpu": True,
+    "bf16": False,
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "learning_rate": 1e-3,
+}
+
+
+@pytest.fixture
+def dataset(processor: TKREProcessor, records: list[dict[str, Any]]) -> EncodedRecords:
+    return EncodedRecords(records, processor)
+
+
+def scl_trainer(
+    model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, folder: Path, **settings: Any
+) -> SCLTrainer:
+    args = SCLTrainingArguments(
+        output_dir=str(folder),
+        **{"relations_per_batch": 4, "sentences_per_relation": 2, "max_steps": 3, **COMMON, **settings},
+    )
+    return SCLTrainer(model, args, dataset, processor.encode_anchors(dataset.relations), processor)
+
+
+def test_stage_1_learns(
+    model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path)
+    stage1 = TKREForMaskedSpanLM.from_pretrained(tmp_path)
+    args = MSLMTrainingArguments(
+        output_dir=str(tmp_path), max_steps=40, per_device_train_batch_size=16, **{**COMMON, "learning_rate": 3e-3}
+    )
+    trainer = MSLMTrainer(stage1, args, dataset, processor)
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert sum(losses[-5:]) / 5 < 0.7 * losses[0]
+
+
+def test_stage_2_learns_relations_and_logs_parts(
+    model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
+) -> None:
+    trainer = scl_trainer(model, dataset, processor, tmp_path, max_steps=40, learning_rate=3e-3)
+    trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for entry in steps:
+        expected = entry["relation_loss"] + 0.25 * entry["span_loss"] + 0.5 * entry["mslm_loss"]
+        assert entry["loss"] == pytest.approx(expected, abs=1e-3)
+    assert steps[-1]["relation_loss"] < 0.7 * steps[0]["relation_loss"]
+    assert steps[-1]["span_loss"] < steps[0]["span_loss"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"lambda_mslm": 0.0}, {"relation_loss", "span_loss"}),
+        ({"lambda_mslm": 0.0, "span_weight": 0.0}, {"relation_loss"}),
+        ({"span_weight": 0.0}, {"relation_loss", "mslm_loss"}),
+    ],
+)
+def test_a_weight_of_zero_leaves_a_part_out(
+    settings: dict[str, float],
+    parts: set[str],
+    model: TKREForPreTraining,
+    dataset: EncodedRecords,
+    processor: TKREProcessor,
+    tmp_path: Path,
+) -> None:
+    for name, value in settings.items():
+        setattr(model.config, name, value)
+    trainer = scl_trainer(model, dataset, processor, tmp_path)
+    trainer.train()
+    logged = {name for name in trainer.state.log_history[0] if name.endswith("_loss")}
+    assert logged == parts
+
+
+def test_heads_have_a_learning_rate_of_their_own(
+    model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
+) -> None:
+    trainer = scl_trainer(model, dataset, processor, tmp_path, head_learning_rate=0.5, weight_decay=0.1)
+    rates = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in trainer.create_optimizer().param_groups
+        for parameter in group["params"]
+    }
+    assert len(rates) == len(list(model.parameters()))  # each one once
+    for name, parameter in model.named_parameters():
+        rate, decay = rates[id(parameter)]
+        assert rate == (1e-3 if ".encoder." in name else 0.5)
+        assert decay == (0.0 if parameter.ndim == 1 else 0.1)
+
+
+def test_halves_of_a_batch_are_not_a_batch(
+    model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="gradient_accumulation_steps must be 1"):
+        scl_trainer(model, dataset, processor, tmp_path, gradient_accumulation_steps=2)
+
+
+def test_accumulated_stage_1_batches_are_one(
+    model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
+) -> None:
+    """The loss is averaged over the step's masked tokens, however many batches they came in."""
+    model.save_pretrained(tmp_path)
+    weights = []
+    for size, steps in ((48, 1), (12, 4)):
+        stage1 = TKREForMaskedSpanLM.from_pretrained(tmp_path)
+        args = MSLMTrainingArguments(
+            output_dir=str(tmp_path),
+            max_steps=1,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=steps,
+            optim="sgd",
+            max_grad_norm=0.0,
+            warmup_steps=0,
+            **COMMON,
+        )
+        MSLMTrainer(stage1, args, dataset, processor).train()
+        weights.append(stage1.state_dict())
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, atol=1e-6, rtol=1e-5)
+
+
+def test_warm_up_may_be_a_share_of_all_steps(tmp_path: Path) -> None:
+    args = SCLTrainingArguments(output_dir=str(tmp_path), warmup_steps=0.1, use_cpu=True)
+    assert args.get_warmup_steps(200) == 20
+    assert SCLTrainingArguments(output_dir=str(tmp_path), warmup_steps=7, use_cpu=True).get_warmup_steps(200) == 7
+
+
+def test_bfloat16_is_what_the_processor_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bf16(**settings: Any) -> bool:
+        return MSLMTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **settings).bf16
+
+    for has in (True, False):
+        monkeypatch.setattr("tkre_hf.tkre.training_args.bf16_supported", lambda *_, has=has: has)
+        monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+        assert bf16() is has
+        monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+        assert (bf16(bf16=True), bf16(bf16=False)) == (True, False)
+    monkeypatch.setattr("tkre_hf.tkre.training_args.bf16_supported", lambda *_: True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # the launcher has seen to it
+    assert bf16() is False
