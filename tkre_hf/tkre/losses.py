@@ -31,7 +31,9 @@ def gather(tensor: Tensor) -> Tensor:
     return torch.cat([part[: int(length)] for part, length in zip(parts, lengths)])
 
 
-def relation_contrastive_loss(relation: Tensor, labels: Tensor, anchors: Tensor, anchor_labels: Tensor, tau: float) -> Tensor:
+def relation_contrastive_loss(
+    relation: Tensor, labels: Tensor, anchors: Tensor, anchor_labels: Tensor, tau: float
+) -> Tensor:
     """Supervised contrastive loss over sentences and anchors (Khosla et al. 2020, equation 2, with the anchors as views).
 
     Each sentence's relation representation and each anchor is a query; its positives are the other members of its

@@ -27,6 +27,8 @@ from transformers.utils import ModelOutput, logging
 
 from .configuration_tkre import TKREConfig
 
+_MASKED_ROWS = 128
+
 
 @dataclass
 class TKREModelOutput(ModelOutput):
@@ -317,13 +319,27 @@ class TKREModel(TKREPreTrainedModel):
         return TKREModelOutput(last_hidden_state=hidden, relation_embeds=relation_embeds)
 
 
+# Where encoders keep the dense layer, the norm and the bias of their masked language modeling head.
+_PRETRAINED_HEADS = (
+    ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),  # BERT
+    ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),  # RoBERTa
+    ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),  # DistilBERT
+    ("head.dense", "head.norm", "decoder.bias"),  # ModernBERT
+    ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),  # ELECTRA
+)
+
+
 class MaskedSpanHead(nn.Module):
     """From states to the vocabulary: dense, GELU, norm, and the word embeddings themselves as the output matrix."""
 
     def __init__(self, config: TKREConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=getattr(config.backbone_config, "layer_norm_eps", 1e-5))
+        encoder = config.backbone_config
+        # The word embeddings of ELECTRA and ALBERT are narrower than their states.
+        width = getattr(encoder, "embedding_size", config.hidden_size)
+        eps = getattr(encoder, "layer_norm_eps", getattr(encoder, "norm_eps", 1e-12))
+        self.dense = nn.Linear(config.hidden_size, width)
+        self.norm = nn.LayerNorm(width, eps=eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
@@ -336,24 +352,12 @@ class MaskedSpanHead(nn.Module):
 
     def load_from(self, state: dict[str, Tensor]) -> None:
         """Takes over a pre-trained masked language model's head where it has this one's shape (BERT, RoBERTa …)."""
-        names = {"dense.weight": self.dense.weight, "dense.bias": self.dense.bias}
-        names |= {"norm.weight": self.norm.weight, "norm.bias": self.norm.bias, "bias": self.bias}
-        aliases = (
-            ("cls.predictions.transform.", "LayerNorm", "cls.predictions.bias"),
-            ("lm_head.", "layer_norm", "lm_head.bias"),
-            ("vocab_", "layer_norm", "vocab_projector.bias"),
-            ("head.", "norm", "decoder.bias"),
-        )
-        for prefix, norm, bias in aliases:
-            dense = "transform" if prefix == "vocab_" else "dense"
-            for name, parameter in names.items():
-                key = (
-                    bias
-                    if name == "bias"
-                    else prefix + name.replace("norm.", f"{norm}.").replace("dense.", f"{dense}.")
-                )
-                if key in state and state[key].shape == parameter.shape:
-                    parameter.data.copy_(state[key])
+        for dense, norm, bias in _PRETRAINED_HEADS:
+            ours = {f"{dense}.weight": self.dense.weight, f"{dense}.bias": self.dense.bias, bias: self.bias}
+            ours |= {f"{norm}.weight": self.norm.weight, f"{norm}.bias": self.norm.bias}
+            for name, parameter in ours.items():
+                if name in state and state[name].shape == parameter.shape:
+                    parameter.data.copy_(state[name])
 
 
 class TKREForMaskedSpanLM(TKREPreTrainedModel):
@@ -385,14 +389,27 @@ class TKREForMaskedSpanLM(TKREPreTrainedModel):
         hidden = self.tkre.encode(input_ids, attention_mask, **_encoder_kwargs(kwargs))
         if labels is None:
             return TKREMaskedSpanLMOutput(logits=self._logits(hidden), last_hidden_state=hidden)
-        masked = labels != -100
         if self.config.sparse_prediction:
-            logits = self._logits(hidden[masked])
-            loss = masked_loss(logits, labels[masked], num_items_in_batch)
+            logits, loss = self._sparse_prediction(hidden, labels, num_items_in_batch)
         else:
             logits = self._logits(hidden)
-            loss = masked_loss(logits[masked], labels[masked], num_items_in_batch)
+            loss = masked_loss(logits.flatten(0, 1), labels.flatten(), num_items_in_batch)
         return TKREMaskedSpanLMOutput(loss=loss, logits=logits, last_hidden_state=hidden)
+
+    def _sparse_prediction(
+        self, hidden: Tensor, labels: Tensor, num_items: Tensor | int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits at the masked positions alone, ``(masked, vocab)``, and the loss there.
+
+        Rows are filled up to a multiple of ``_MASKED_ROWS``: every other number of them would be a shape of its own,
+        and on the CPU each shape has its matrix multiplications compiled and kept (gigabytes in an epoch).
+        """
+        masked = labels != -100
+        states, targets = hidden[masked], labels[masked]
+        count = len(targets)
+        logits = self._logits(F.pad(states, (0, 0, 0, -count % _MASKED_ROWS)))
+        loss = masked_loss(logits, F.pad(targets, (0, -count % _MASKED_ROWS), value=-100), num_items)
+        return logits[:count], loss
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden, self.get_input_embeddings().weight)
@@ -442,9 +459,8 @@ class TKREForPreTraining(TKREForMaskedSpanLM):
             anchors = model.anchor_embeds(anchor_hidden, anchor_attention_mask)
         loss = None
         if mslm_input_ids is not None and mslm_labels is not None:
-            masked = mslm_labels != -100
-            logits = self._logits(model.encode(mslm_input_ids, attention_mask)[masked])
-            loss = masked_loss(logits, mslm_labels[masked], num_items_in_batch)
+            masked_hidden = model.encode(mslm_input_ids, attention_mask)
+            _, loss = self._sparse_prediction(masked_hidden, mslm_labels, num_items_in_batch)
         return TKREPreTrainingOutput(
             loss=loss,
             relation_embeds=model.relation_embeds(hidden, attention_mask, entity_spans),
@@ -547,8 +563,8 @@ TKREForFewShotClassification._auto_class = "TKREForFewShotClassification"
 
 def masked_loss(logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
     """Cross-entropy summed over masked positions, divided by ``num_items`` or, without it, by their number."""
-    total = F.cross_entropy(logits.float(), labels, reduction="sum")
-    return total / (num_items if num_items is not None else max(len(labels), 1))
+    total = F.cross_entropy(logits.float(), labels, reduction="sum")  # passes -100 over
+    return total / (num_items if num_items is not None else (labels != -100).sum().clamp(min=1))
 
 
 def _without_pooler(backbone_config: PretrainedConfig) -> dict[str, bool]:

@@ -59,13 +59,19 @@ class TKREProcessor(ProcessorMixin):
         super().__init__(tokenizer)
 
     @classmethod
-    def from_backbone(cls, backbone: str, tokenizer_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> TKREProcessor:
+    def from_backbone(
+        cls, backbone: str, tokenizer_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> TKREProcessor:
         """Starts from an encoder's own tokenizer: a folder or Hub id, and the settings of the processor."""
         options = tokenizer_kwargs or {}
         tokenizer = AutoTokenizer.from_pretrained(backbone, **options)
         if getattr(tokenizer, "add_prefix_space", None) is False:
             # Byte-level tokenizers read a word of its own only with a space before it.
             tokenizer = AutoTokenizer.from_pretrained(backbone, add_prefix_space=True, **options)
+            splitter = tokenizer.backend_tokenizer.pre_tokenizer
+            if getattr(splitter, "add_prefix_space", None) is False:
+                # transformers 5 passes it on for the tokenizers that have a class of their own only.
+                splitter.add_prefix_space = True
         return cls(tokenizer, **kwargs)
 
     @property
@@ -246,7 +252,9 @@ class TKREProcessor(ProcessorMixin):
             for role, (start, end) in zip(ROLES, spans):
                 if not 0 <= start < end <= len(sentence):
                     unit = "characters" if text is not None else "words"
-                    raise ValueError(f"sentence {i}: the {role} [{start}, {end}) is no span of its {len(sentence)} {unit}")
+                    raise ValueError(
+                        f"sentence {i}: the {role} [{start}, {end}) is no span of its {len(sentence)} {unit}"
+                    )
             tokens = list(sentence)
             if text is not None:
                 tokens, spans = _split(sentence, spans)
@@ -276,6 +284,9 @@ class TKREProcessor(ProcessorMixin):
         ids = np.full(mask.shape, self.tokenizer.pad_token_id if value is None else value, dtype=np.int64)
         ids[mask] = np.concatenate([np.asarray(sequence, dtype=np.int64) for sequence in sequences])
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+
+
+TKREProcessor.register_for_auto_class()
 
 
 def _split(text: str, spans: Sequence[Any]) -> tuple[list[str], list[tuple[int, int]]]:

@@ -53,15 +53,21 @@ class EncodedRecords(Dataset[dict[str, Any]]):
         self.relations = sorted(set(names)) if relations is None else list(relations)
         number = {name: i for i, name in enumerate(self.relations)}
         self.labels = np.array([number[name] for name in names], dtype=np.int64)
-        steps = tqdm(range(0, len(rows), batch_size), desc="Encoding", unit_scale=batch_size, disable=None, leave=False)
+        steps = tqdm(
+            range(0, len(rows), batch_size), desc="Encoding", unit_scale=batch_size, disable=None, leave=False
+        )
         encoded = [features for i in steps for features in processor.encode(rows[i : i + batch_size])]
         self.lengths = np.array([len(features["input_ids"]) for features in encoded], dtype=np.int64)
         self._offsets = np.concatenate([[0], np.cumsum(self.lengths)])
         self._tokens = {
-            name: np.concatenate([np.asarray(features[name], dtype=dtype) for features in encoded] or [np.empty(0, dtype)])
+            name: np.concatenate(
+                [np.asarray(features[name], dtype=dtype) for features in encoded] or [np.empty(0, dtype)]
+            )
             for name, dtype in (("input_ids", np.int32), ("roles", np.int8), ("units", np.int32))
         }
-        self.entity_spans = np.array([features["entity_spans"] for features in encoded], dtype=np.int64).reshape(-1, 2, 2)
+        self.entity_spans = np.array([features["entity_spans"] for features in encoded], dtype=np.int64).reshape(
+            -1, 2, 2
+        )
         self._cue_spans = [features["cue_spans"] for features in encoded]
         self.num_truncated = sum(features["truncated"] for features in encoded)
         self.num_cues_lost = sum(features["cues_lost"] for features in encoded)
@@ -134,9 +140,10 @@ class LengthBatchSampler(_EpochSampler):
             whole = rows[: len(rows) - rest]
             whole = whole[np.argsort(self.lengths[whole], kind="stable")]
             batches += list(whole.reshape(-1, self.batch_size))
-            if rest >= self.world_size:
+            if rest:
                 batches.append(rows[-rest:])
-        return [batches[i] for i in rng.permutation(len(batches))]
+        # Left out only now, so that the others come in the same order on any number of processes.
+        return [batches[i] for i in rng.permutation(len(batches)) if len(batches[i]) >= self.world_size]
 
 
 class RelationBatchSampler(_EpochSampler):
@@ -191,8 +198,9 @@ class RelationBatchSampler(_EpochSampler):
     def batches(self, rng: np.random.Generator) -> Iterable[NDArray[np.int64]]:
         chosen = np.concatenate(
             [
-                rng.random((len(self), len(pool))).argpartition(count - 1, axis=1)[:, :count] if count else
-                np.empty((len(self), 0), dtype=np.int64)
+                rng.random((len(self), len(pool))).argpartition(count - 1, axis=1)[:, :count]
+                if count
+                else np.empty((len(self), 0), dtype=np.int64)
                 for pool, count in zip(self.pools, self.counts)
             ],
             axis=1,

@@ -183,7 +183,9 @@ class SCLTrainer(_StageTrainer):
         with torch.autocast(labels.device.type, enabled=False):
             relation, anchors = gather(outputs.relation_embeds.float()), gather(outputs.anchor_embeds.float())
             all_labels, anchor_labels = gather(labels), gather(inputs["anchor_ids"])
-            parts = {"relation_loss": relation_contrastive_loss(relation, all_labels, anchors, anchor_labels, config.tau)}
+            parts = {
+                "relation_loss": relation_contrastive_loss(relation, all_labels, anchors, anchor_labels, config.tau)
+            }
             loss = parts["relation_loss"]
             if config.span_weight:
                 spans = gather(outputs.span_embeds.float().flatten(0, 1))
