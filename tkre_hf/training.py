@@ -106,7 +106,7 @@ def train_scl(args: SCLStageArguments, training_args: SCLTrainingArguments) -> P
         for name in ("projection_dim", "tau", "lambda_mslm", "lambda_scl", "span_weight")
         if getattr(args, name) is not None
     }
-    relations = sorted(data.records.unique("relation"))
+    relations = sorted(set(data.records["relation"]))
     if args.learned_anchors:
         settings |= {"num_learned_anchors": len(relations), "id2label": dict(enumerate(relations))}
     processor, model = build(TKREForPreTraining, args, training_args, data.records, **settings)
