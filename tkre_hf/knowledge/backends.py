@@ -285,7 +285,7 @@ class RecordedBackend:
     a relation are given out in the file's order.
 
     Args:
-        path: The file.
+        path: The file, or a folder whose ``.jsonl`` files are read.
         model: The name of the model that wrote it, for the provenance.
 
     Raises:
@@ -297,16 +297,20 @@ class RecordedBackend:
         self._answers: dict[str, str] = {}
         self._samples: dict[str, list[dict[str, Any]]] = {}
         self._explanations: dict[int, dict[str, Any]] = {}
-        for number, row in _read_rows(self.path):
-            if {"key", "text"} <= row.keys():
-                self._answers[row["key"]] = row["text"]
-            elif {"relation", "context"} <= row.keys():
-                self._samples.setdefault(row["relation"], []).append(row)
-            elif {"row", "explanation"} <= row.keys():
-                self._explanations[row["row"]] = {**row, "line": number}
-            elif not {"key", "failed"} <= row.keys():
-                expected = "key and text, relation and context, or row and explanation"
-                raise InvalidRowError(self.path, number, "", f"no recorded answer: expected the fields {expected}")
+        for file in sorted(self.path.glob("*.jsonl")) if self.path.is_dir() else [self.path]:
+            for number, row in _read_rows(file):
+                self._add(file, number, row)
+
+    def _add(self, file: Path, number: int, row: dict[str, Any]) -> None:
+        if {"key", "text"} <= row.keys():
+            self._answers[row["key"]] = row["text"]
+        elif {"relation", "context"} <= row.keys():
+            self._samples.setdefault(row["relation"], []).append(row)
+        elif {"row", "explanation"} <= row.keys():
+            self._explanations[row["row"]] = {**row, "place": (file, number)}
+        elif not {"key", "failed"} <= row.keys():
+            expected = "key and text, relation and context, or row and explanation"
+            raise InvalidRowError(file, number, "", f"no recorded answer: expected the fields {expected}")
 
     async def complete(self, request: Request) -> Answer:
         if (text := self._answers.get(request.key(self.model))) is not None:
@@ -322,7 +326,7 @@ class RecordedBackend:
         for name, side in (("subject", "head"), ("object", "tail")):
             if name in row and fold(clean_text(row[name])) != fold(clean_text(request.about[side])):
                 found = f"the labelled row {row['row']} has {request.about[side]!r}: is this another file's knowledge?"
-                raise InvalidRowError(self.path, row["line"], name, found)
+                raise InvalidRowError(*row["place"], name, found)
         fields = {name: row[name] for name in ("explanation", "cues") if name in row}
         return Answer(json.dumps(fields, ensure_ascii=False))
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from tkre_hf.knowledge.settings import (
     GenerateArguments,
     MergeArguments,
     SampleArguments,
-    check_free_of_secrets,
+    Stage0Arguments,
     run_settings,
 )
 from tkre_hf.knowledge.tasks import (
@@ -133,6 +134,41 @@ def generate_samples(args: SampleArguments) -> RunReport | None:
     return report
 
 
+def generate_training_set(args: Stage0Arguments) -> str:
+    """Explanations, then samples, then one training set of both and the labelled rows: ``output/train.jsonl``.
+
+    A budget holds for each of the two runs.
+
+    Returns:
+        What is in it, and what is short; "" after a dry run, which prints instead.
+
+    Raises:
+        TkreError: The settings or the data are wrong, or nobody answers.
+    """
+    folders = {kind: str(Path(args.output) / kind) for kind in ("explanations", "samples")}
+    first = replace(args, output=folders["explanations"], prompt=args.explanation_prompt)
+    reports = [generate_explanations(first), generate_samples(replace(args, output=folders["samples"]))]
+    if args.dry_run:
+        return ""
+    merging = MergeArguments(
+        train=args.train,
+        output=str(Path(args.output) / "train.jsonl"),
+        explanations=[folders["explanations"]],
+        samples=[folders["samples"]],
+        add_k=args.add_k,
+        seed=args.seed,
+    )
+    lines = [merge_files(merging)]
+    for kind, report in zip(folders, reports, strict=True):
+        if report is not None:
+            short = sum(report.unfilled.values())
+            lines.append(
+                f"{kind}: {report.accepted} rows, {short} short of the quota"
+                + (report.stopped and f"; stopped: {report.stopped}")
+            )
+    return "\n".join(lines)
+
+
 def merge_files(args: MergeArguments) -> str:
     """Writes one training set and says what is in it.
 
@@ -171,7 +207,6 @@ async def _run(
     schemas: dict[str, Any],
     notes: Sequence[str],
 ) -> RunReport:
-    check_free_of_secrets(args)
     backend = await args.open_backend()
     try:
         settings = run_settings(args, kind, backend.model, template.sha256, records, relations=schemas)

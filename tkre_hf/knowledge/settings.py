@@ -10,7 +10,6 @@ from typing import Any
 
 from tkre_hf.data import load_records, load_relation_info
 from tkre_hf.data.schema import Record
-from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import Backend, RecordedBackend, Sampling
 from tkre_hf.knowledge.generate import Limits
 from tkre_hf.knowledge.schema import RelationSchema, complete_schemas
@@ -38,7 +37,7 @@ class GenerateArguments:
     model: str | None = _setting("The model's name; may be left out where a server knows it.", default=None)
     base_url: str | None = _setting("The server of the backends tgi and inference.", default=None)
     provider: str | None = _setting("A provider hosted behind the Hub, for the backend inference.", default=None)
-    recorded: str | None = _setting("The file that the backend recorded replays.", default=None)
+    recorded: str | None = _setting("The file, or folder of files, that the backend recorded replays.", default=None)
     stream: bool = _setting("Stream answers, for gateways that cut long silences.", default=False)
     prompt_format: str = _setting("What a prompt looks like to the backend tgi.", default="{prompt}")
     trust_remote_code: bool = _setting("Let checkpoints run code of their own.", default=False)
@@ -66,6 +65,9 @@ class GenerateArguments:
             raise ValueError("--backend tgi needs the server: --base_url http://…")
         if self.backend == "transformers" and not self.model:
             raise ValueError("--backend transformers needs a checkpoint: --model NAME_OR_FOLDER")
+        if self.base_url and "@" in self.base_url.partition("://")[2].partition("/")[0]:
+            # It would stand in shell histories and configuration files.
+            raise ValueError("--base_url holds a user or password: give a token in the variable TKRE_API_KEY instead")
         for name in ("concurrency", "max_tries", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, found {getattr(self, name)}")
@@ -158,6 +160,16 @@ class SampleArguments(GenerateArguments):
 
 
 @dataclass
+class Stage0Arguments(SampleArguments):
+    """Explanations, samples and their merging in one go; ``output`` is the folder of all three."""
+
+    explanation_prompt: str | None = _setting(
+        "A template of your own for explanations; --prompt is for samples.", default=None
+    )
+    add_k: int | None = _setting("The most samples added to a relation of the training set.", default=None)
+
+
+@dataclass
 class MergeArguments:
     """The settings of ``tkre generate merge``."""
 
@@ -197,17 +209,7 @@ def run_settings(
         "sampling": asdict(args.sampling),
         "exclude": sorted(args.exclude),
     }
-    if isinstance(args, SampleArguments):
+    if kind == "samples":
         names = ("per_relation", "per_request", "shots", "near_duplicate", "retriever")
         settings |= {name: getattr(args, name) for name in names}
     return settings
-
-
-def check_free_of_secrets(args: GenerateArguments) -> None:
-    """Refuses a token inside a URL: it would stand in shell histories and configuration files.
-
-    Raises:
-        TkreError: ``base_url`` has a user or password in it.
-    """
-    if args.base_url and "@" in args.base_url.partition("://")[2].partition("/")[0]:
-        raise TkreError("--base_url holds a user or password: give a token through the variable TKRE_API_KEY instead")
