@@ -80,9 +80,13 @@ def log_to_console(training_args: TrainingArguments) -> None:
     logging.getLogger("tkre_hf").setLevel(logging.INFO if training_args.should_log else logging.ERROR)
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the defaults, and leaves the lines of the description, which hold commands to type, as they are."""
+
+
 class _Parser(HfArgumentParser):
     def __init__(self, types: list[Any], description: str | None) -> None:
-        super().__init__(types, description=description, allow_abbrev=False)
+        super().__init__(types, description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
         self.add_argument("--config", help="YAML file of settings; those given here override it.")
         hints = [get_type_hints(type) for type in types]
         self._optional = {name for hint in hints for name, type in hint.items() if NoneType in get_args(type)}

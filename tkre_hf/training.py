@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from datasets import Dataset
+from huggingface_hub.errors import HFValidationError
 from transformers import PretrainedConfig, set_seed
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -158,7 +159,25 @@ def build(
     """
     set_seed(training_args.seed)
     if args.checkpoint is not None:
-        return _from_checkpoint(model_class, args, args.checkpoint, settings)
+        processor, model = _from_checkpoint(model_class, args, args.checkpoint, settings)
+    else:
+        processor, model = _from_backbone(model_class, args, records, settings)
+    limits = [
+        processor.tokenizer.model_max_length,
+        getattr(model.config.backbone_config, "max_position_embeddings", None),
+    ]
+    limit = min(limit for limit in limits if limit is not None)
+    if processor.max_length > limit:
+        raise TkreError(f"max_length is {processor.max_length}, but the encoder reads at most {limit} tokens")
+    if training_args.device.type == "cpu" and getattr(model.base.encoder, "_supports_attention_backend", False):
+        # Sentences are short: the fused attention is a quarter slower on a CPU (benchmarks/training_step.py).
+        model.set_attn_implementation("eager")
+    return processor, model
+
+
+def _from_backbone(
+    model_class: type[_Model], args: StageArguments, records: Dataset, settings: dict[str, Any]
+) -> tuple[TKREProcessor, _Model]:
     backbone = resolve_backbone(args.backbone)
     options = {"revision": args.revision or "main", "trust_remote_code": args.trust_remote_code}
     with _settings_errors(), _loading_errors(f"the backbone {args.backbone}"):
@@ -175,7 +194,6 @@ def build(
             marker=marker.name,
             **settings,
         )
-    _check_length(processor, model.config)
     return processor, model
 
 
@@ -183,6 +201,9 @@ def _from_checkpoint(
     model_class: type[_Model], args: StageArguments, checkpoint: str, settings: dict[str, Any]
 ) -> tuple[TKREProcessor, _Model]:
     with _settings_errors(), _loading_errors(f"the checkpoint {checkpoint}"):
+        model_type = PretrainedConfig.get_config_dict(checkpoint)[0].get("model_type")
+        if model_type != TKREConfig.model_type:
+            raise TkreError(f"{checkpoint} holds no TKRE model but a {model_type}: give it as the backbone")
         processor = TKREProcessor.from_pretrained(checkpoint)
         config = TKREConfig.from_pretrained(checkpoint)
         if args.marker not in (None, processor.marker):
@@ -192,15 +213,7 @@ def _from_checkpoint(
             raise TkreError(f"projection_dim is {dim}, but the checkpoint {checkpoint} has {config.projection_dim}")
         processor.max_length = args.max_length or processor.max_length
         model = model_class.from_pretrained(checkpoint, config=TKREConfig.from_pretrained(checkpoint, **settings))
-    _check_length(processor, model.config)
     return processor, model
-
-
-def _check_length(processor: TKREProcessor, config: PretrainedConfig) -> None:
-    limits = [processor.tokenizer.model_max_length, getattr(config.backbone_config, "max_position_embeddings", None)]
-    limit = min(limit for limit in limits if limit is not None)
-    if processor.max_length > limit:
-        raise TkreError(f"max_length is {processor.max_length}, but the encoder reads at most {limit} tokens")
 
 
 def _entity_types(records: Dataset) -> list[str]:
@@ -282,9 +295,9 @@ def _train(trainer: MSLMTrainer | SCLTrainer, args: StageArguments, data: Traini
         earlier = training_summary(args.checkpoint) if args.checkpoint is not None else None
         stage = {
             "stage": type(trainer.model).__name__,
-            "backbone": args.checkpoint or args.backbone,
-            "sources": args.sources,
-            "add_sources": args.add_sources,
+            "backbone": _without_folders(args.checkpoint or args.backbone),
+            "sources": [*map(_without_folders, args.sources)],
+            "add_sources": [*map(_without_folders, args.add_sources)],
             "seed": training_args.seed,
             "minutes": metrics["train_minutes"],
             **counts,
@@ -293,6 +306,11 @@ def _train(trainer: MSLMTrainer | SCLTrainer, args: StageArguments, data: Traini
         }
         TrainingSummary([*(earlier.stages if earlier is not None else []), stage]).write(folder)
     return folder
+
+
+def _without_folders(name: str) -> str:
+    """A checkpoint goes out into the world, and where its files lay on this machine is nobody's business."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 @contextmanager
@@ -308,5 +326,5 @@ def _settings_errors() -> Iterator[None]:
 def _loading_errors(what: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, HFValidationError) as error:
         raise TkreError(f"{what} can't be loaded: {str(error).strip().splitlines()[0]}") from error

@@ -201,7 +201,7 @@ def load_training_records(args: StageArguments, training_args: TKRETrainingArgum
     records = concatenate_datasets(parts)
     group = [min(i, len(args.sources)) for i in range(len(names))]
     groups = np.repeat(group, [len(part) for part in parts])
-    labels = np.array(records["relation"], dtype=object)
+    labels = list(records["relation"])
     unknown = sorted(set(args.exclude_relations) - set(labels))
     if unknown:
         close = get_close_matches(unknown[0], sorted(set(labels)), n=1)
@@ -210,7 +210,7 @@ def load_training_records(args: StageArguments, training_args: TKRETrainingArgum
     held_out = set(args.exclude_relations) | set(
         hold_out_relations(set(parts[0]["relation"]) - set(args.exclude_relations), args.hold_out, args.hold_out_seed)
     )
-    kept = np.flatnonzero(~np.isin(labels, sorted(held_out)))
+    kept = np.flatnonzero([label not in held_out for label in labels])
     if not len(kept):
         raise TkreError(f"nothing to train on: {', '.join(names)} hold no record of a relation that isn't kept out")
     return TrainingRecords(records.select(kept), groups[kept], sorted(held_out))
@@ -233,7 +233,7 @@ def hold_out_relations(relations: Iterable[str], number: int, seed: int = 0) -> 
     labels = sorted(set(relations))
     if not 0 <= number < max(len(labels), 1):
         raise TkreError(f"hold_out is {number}, but there are {len(labels)} relations, and one at least must stay")
-    return sorted(np.random.default_rng(seed).choice(labels, number, replace=False).tolist())
+    return sorted(labels[i] for i in np.random.default_rng(seed).choice(len(labels), number, replace=False))
 
 
 def relation_texts(args: SCLStageArguments, relations: Sequence[str]) -> dict[str, RelationInfo]:
