@@ -3,7 +3,7 @@
 accelerate launch recipes/stage2_scl.py --config recipes/configs/stage2_fewrel.yaml
 
 The file gives defaults and the command line overrides them; --help lists all settings. A new relation that an LLM
-wrote samples of (see the knowledge recipes) joins the training with --add_sources samples.jsonl --add_share 0.3.
+wrote samples of (stage0_generate.py) joins the training with --add_sources samples.jsonl --add_share 0.3.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     log_to_console(training_args)
     folder = train_scl(args, training_args)
     if training_args.should_log:
-        print(f"the model is in {folder}; recipes/evaluate_episodes.py --checkpoint {folder} measures it")
+        print(f"the model is in {folder}; recipes/evaluate_episodes.py --model {folder} measures it")
 
 
 if __name__ == "__main__":
