@@ -14,10 +14,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
-from tkre_hf.data import make_record
+from tkre_hf.data import load_sample, make_record
 
 SPECIAL_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
@@ -172,3 +172,20 @@ def corpus_files(tmp_path_factory: pytest.TempPathFactory, records: list[dict[st
     entries = [{"relation": label, "name": name, "description": text} for label, (name, text, _) in RELATIONS.items()]
     info.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     return rows, info
+
+
+@pytest.fixture(scope="session")
+def real_text_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny encoder for real sentences, of up to 128 tokens: its vocabulary is learned from the bundled corpus."""
+    tokenizer = word_piece_tokenizer()
+    special = list(SPECIAL_TOKENS.values())
+    trainer = trainers.WordPieceTrainer(vocab_size=4000, special_tokens=special, show_progress=False)
+    tokenizer.backend_tokenizer.train_from_iterator((" ".join(row["tokens"]) for row in load_sample()), trainer)
+    tokenizer.model_max_length = 128
+    folder = tmp_path_factory.mktemp("real-text-backbone")
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = tiny_bert(len(tokenizer), pad_token_id=0)
+    config.max_position_embeddings = 128
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder

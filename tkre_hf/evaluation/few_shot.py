@@ -138,7 +138,10 @@ class FewShotEvaluator:
             records = self._load(args.calibrate, "train" if args.calibrate == "fewrel:wiki" else None)
             others = _of_relations(records, set(records["relation"]) - {*trained, *self._own.labels})
             if not len(others):
-                raise TkreError(f"{args.calibrate} has no relation that is neither trained on nor evaluated")
+                raise TkreError(
+                    f"{args.calibrate} has no relation that is neither trained on nor evaluated to calibrate on: name "
+                    "another source, or train with --hold_out"
+                )
             self._others = self._embed(args.calibrate, others)
 
     @property
@@ -171,7 +174,10 @@ class FewShotEvaluator:
         return EmbeddedRecords(vectors, labels, anchors)
 
     def _encode(self, records: Dataset) -> Tensor:
-        encoded = EncodedRecords(records, self.processor)
+        try:
+            encoded = EncodedRecords(records, self.processor)
+        except ValueError as error:  # an entity that the processor can't mark, or that its window can't hold
+            raise TkreError(str(error)) from error
         if encoded.num_truncated:
             print(f"{encoded.num_truncated} of {len(encoded)} sentences were truncated", file=sys.stderr)
         return embed_records(self.model, self.processor, encoded, self.args.batch_size)

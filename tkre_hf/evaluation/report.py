@@ -132,13 +132,18 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> list[Row]:
 
     Returns:
         All rows of the file.
+
+    Raises:
+        TkreError: The file holds something else.
+        ValueError: A number is none that JSON has.
     """
     path = Path(path)
     merged = {row.key: row for row in read_rows(path)}
     merged |= {row.key: row for row in rows}
+    text = json.dumps([asdict(row) for row in merged.values()], indent=1, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps([asdict(row) for row in merged.values()], indent=1) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
     return list(merged.values())
 
