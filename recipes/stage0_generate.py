@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tkre_hf.arguments import parse_arguments, run
+from tkre_hf.console import quiet_libraries
 from tkre_hf.knowledge.cli import generate_training_set
 from tkre_hf.knowledge.settings import Stage0Arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     (args,) = parse_arguments(Stage0Arguments, argv, __doc__)
-    print(generate_training_set(args))
+    with quiet_libraries():
+        print(generate_training_set(args))
 
 
 if __name__ == "__main__":

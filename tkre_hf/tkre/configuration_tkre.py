@@ -43,10 +43,10 @@ class TKREConfig(PretrainedConfig):
         backbone_config: PretrainedConfig | dict[str, Any] | None = None,
         marker: str = "entity_marker",
         projection_dim: int = 384,
-        tau: float = 0.1,
+        tau: float = 0.05,
         lambda_mslm: float = 0.0,
         lambda_scl: float = 1.0,
-        span_weight: float = 0.25,
+        span_weight: float = 0.1,
         num_learned_anchors: int = 0,
         anchor_weight: float = 1.0,
         na_threshold: float | None = None,
@@ -76,6 +76,7 @@ class TKREConfig(PretrainedConfig):
         self.vocab_size: int = backbone_config.vocab_size
         kwargs.pop("hidden_size", None)
         kwargs.pop("vocab_size", None)
+        kwargs.setdefault("pad_token_id", getattr(backbone_config, "pad_token_id", None))
         # All of them, whichever class is saved: every head's weights hold what the others need.
         self.auto_map = {**AUTO_MAP, **kwargs.pop("auto_map", {})}
         super().__init__(**kwargs)

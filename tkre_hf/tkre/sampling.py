@@ -24,6 +24,9 @@ _POOL_BATCHES = 32
 # In tokens: how far from its length a sentence may be sorted within its relation.
 _LENGTH_NOISE = 4.0
 
+# A hard batch's relations are drawn from so many times as many: always the very nearest would be always the same.
+_NEIGHBOURHOOD = 3
+
 
 class EncodedRecords(Dataset[dict[str, Any]]):
     """Records as token ids, in flat arrays: a million sentences are a few arrays, shared by forked workers.
@@ -156,6 +159,9 @@ class RelationBatchSampler(_EpochSampler):
         sentences_per_relation: K. A relation with fewer sentences repeats them.
         groups: Each sentence's corpus, ``(sentences,)``; a relation's group is its first sentence's.
         shares: The share of P that each group gets; by default in proportion to its relations.
+        similarity: Of every two relations, ``(relations, relations)``, for hard batches: a group's relations in one
+            are drawn from the neighbourhood of a random one.
+        hard_share: The share of batches that are hard.
 
     An epoch draws as many sentences as there are, but each relation equally often within its group: sentences of
     larger relations are seen less often. Within a relation a sentence comes once in a pass over its sentences.
@@ -169,12 +175,15 @@ class RelationBatchSampler(_EpochSampler):
         sentences_per_relation: int,
         groups: NDArray[np.int64] | None = None,
         shares: Sequence[float] | None = None,
+        similarity: NDArray[np.float32] | None = None,
+        hard_share: float = 0.0,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         super().__init__(seed, rank, world_size)
         self.lengths = lengths
+        self.similarity, self.hard_share = similarity, hard_share
         self.per_batch, self.per_relation = relations_per_batch, sentences_per_relation
         if relations_per_batch % world_size:
             raise ValueError(f"relations_per_batch ({relations_per_batch}) is no multiple of {world_size} processes")
@@ -196,17 +205,9 @@ class RelationBatchSampler(_EpochSampler):
         return max(1, len(self.lengths) // (self.per_batch * self.per_relation))
 
     def batches(self, rng: np.random.Generator) -> Iterable[NDArray[np.int64]]:
-        chosen = np.concatenate(
-            [
-                rng.random((len(self), len(pool))).argpartition(count - 1, axis=1)[:, :count]
-                if count
-                else np.empty((len(self), 0), dtype=np.int64)
-                for pool, count in zip(self.pools, self.counts)
-            ],
-            axis=1,
-        )
-        columns = np.concatenate([np.full(count, i) for i, count in enumerate(self.counts)])
-        relation = np.stack([self.pools[group][chosen[:, c]] for c, group in enumerate(columns)], axis=1)
+        hard = rng.random(len(self)) < (self.hard_share if self.similarity is not None else 0.0)
+        drawn = [self._relations(pool, count, hard, rng) for pool, count in zip(self.pools, self.counts) if count]
+        relation = np.concatenate(drawn, axis=1)
         # So that every process gets relations of every corpus.
         relation = rng.permuted(relation, axis=1)
         quantile = rng.random(len(self))
@@ -215,6 +216,20 @@ class RelationBatchSampler(_EpochSampler):
             batch, place = np.nonzero(relation == number)
             rows[batch, place] = self._draw(mine, quantile[batch], rng)
         return rows.reshape(len(self), -1)
+
+    def _relations(
+        self, pool: NDArray[np.int64], count: int, hard: NDArray[np.bool_], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """``count`` different relations of a corpus for each batch, from one neighbourhood where it is hard."""
+        key = rng.random((len(hard), len(pool)))
+        if hard.any() and self.similarity is not None:
+            nearest = (-self.similarity[np.ix_(pool, pool)]).argsort(axis=1, kind="stable")
+            size = min(_NEIGHBOURHOOD * count, len(pool))
+            near = np.zeros((len(pool), len(pool)), dtype=bool)
+            np.put_along_axis(near, nearest[:, :size], True, axis=1)
+            centre = rng.integers(len(pool), size=len(hard))
+            key += ~near[centre] & hard[:, None]
+        return pool[key.argpartition(count - 1, axis=1)[:, :count]]
 
     def _draw(
         self, rows: NDArray[np.int64], quantile: NDArray[np.float64], rng: np.random.Generator

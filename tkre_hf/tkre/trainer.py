@@ -6,13 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import Trainer
 
 from .data_collator import MSLMCollator, SCLCollator
 from .losses import gather, relation_contrastive_loss, span_contrastive_loss
-from .modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
+from .modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining, mean_pool, unit
 from .processing_tkre import TKREProcessor
 from .sampling import EncodedRecords, EpochDataLoader, LengthBatchSampler, RelationBatchSampler, _EpochSampler
 from .training_args import MSLMTrainingArguments, SCLTrainingArguments
@@ -146,6 +148,7 @@ class SCLTrainer(_StageTrainer):
         mslm = MSLMCollator(processing_class, args.seed) if model.config.lambda_mslm else None
         collator = SCLCollator(processing_class, anchors, args.num_irrelevant, mslm, args.seed)
         self.groups, self.shares = groups, shares
+        self._similarity: NDArray[np.float32] | None = None
         super().__init__(
             model=model,
             args=args,
@@ -166,10 +169,36 @@ class SCLTrainer(_StageTrainer):
             self.args.sentences_per_relation,
             self.groups,
             self.shares,
+            self._anchor_similarity() if self.args.hard_share else None,
+            self.args.hard_share,
             self.args.seed,
             rank,
             world_size,
         )
+
+    @torch.inference_mode()
+    def _anchor_similarity(self, batch_size: int = 64) -> NDArray[np.float32]:
+        """Cosines of the relations' mean description states, ``(relations, relations)``, as the backbone has them.
+
+        Of the model as it comes, before a checkpoint is loaded into it: a resumed run draws the batches it would have.
+        """
+        if self._similarity is None:
+            model, processor = self.model.tkre, self.processing_class
+            training, texts = model.training, self.data_collator.anchors
+            model.eval()
+            parts = []
+            for start in range(0, len(texts), batch_size):
+                inputs = processor.pad(texts[start : start + batch_size])
+                inputs = {name: value.to(model.device) for name, value in inputs.items()}
+                parts.append(unit(mean_pool(model.encode(**inputs), inputs["attention_mask"])))
+            model.train(training)
+            vectors = torch.cat(parts)
+            similarity = vectors @ vectors.T
+            if self.args.world_size > 1:
+                # Another processor may round otherwise, and would then draw other batches.
+                torch.distributed.broadcast(similarity, 0)
+            self._similarity = similarity.cpu().numpy()
+        return self._similarity
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         """λ1 · MSLM + λ2 · (relation + span_weight · spans), over the global batch."""

@@ -16,7 +16,7 @@ class TKRETrainingArguments(TrainingArguments):
     """What both stages share. The defaults are the ones measured in docs/results/fewrel.md."""
 
     head_learning_rate: float | None = field(
-        default=1e-3,
+        default=1e-4,
         metadata={"help": "Learning rate of what stands on the encoder (projections, vocabulary head)."},
     )
     learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate of the encoder."})
@@ -53,6 +53,9 @@ class TKRETrainingArguments(TrainingArguments):
 class MSLMTrainingArguments(TKRETrainingArguments):
     """Settings of stage 1, masked span language modeling."""
 
+    head_learning_rate: float | None = field(
+        default=1e-3, metadata={"help": "Learning rate of what stands on the encoder; the vocabulary's head is new."}
+    )
     cue_rate: float = field(default=CUE_RATE, metadata={"help": "Probability that a relation cue is masked."})
     entity_rate: float = field(default=ENTITY_RATE, metadata={"help": "Probability that an entity is masked."})
     other_rate: float = field(default=OTHER_RATE, metadata={"help": "Probability that any other word is masked."})
@@ -67,6 +70,10 @@ class SCLTrainingArguments(TKRETrainingArguments):
         default=16, metadata={"help": "P: relations in a batch, over all processes; a multiple of their number."}
     )
     sentences_per_relation: int = field(default=3, metadata={"help": "K: sentences of each relation in a batch."})
+    hard_share: float = field(
+        default=0.8,
+        metadata={"help": "Share of batches whose relations have like descriptions; 0 draws all at random."},
+    )
     num_irrelevant: int = field(default=4, metadata={"help": "Irrelevant spans drawn from each sentence."})
 
 
