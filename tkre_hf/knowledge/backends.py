@@ -70,7 +70,8 @@ class Request:
     def key(self, model: str) -> str:
         """The hash under which the answer is kept: of everything the answer depends on, not of who serves it."""
         parts = [self.job, self.attempt, model, self.messages, self.json_schema, vars(self.sampling)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+        # As repr and not as JSON: all of it is made here, key by key in one order, and this is asked for each request.
+        return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
     def prompt_chars(self) -> int:
         """How long the prompt is, for estimates."""
@@ -326,7 +327,8 @@ class RecordedBackend:
         for name, side in (("subject", "head"), ("object", "tail")):
             if name in row and fold(clean_text(row[name])) != fold(clean_text(request.about[side])):
                 found = f"the labelled row {row['row']} has {request.about[side]!r}: is this another file's knowledge?"
-                raise InvalidRowError(*row["place"], name, found)
+                file, line = row["place"]
+                raise InvalidRowError(file, line, name, found)
         fields = {name: row[name] for name in ("explanation", "cues") if name in row}
         return Answer(json.dumps(fields, ensure_ascii=False))
 

@@ -54,21 +54,23 @@ def main(argv: Sequence[str], prog: str = "tkre generate") -> int:
         0 when every quota was filled; 1 when the run stopped early or some could not be filled.
     """
     from tkre_hf.arguments import parse_arguments
+    from tkre_hf.console import quiet_libraries
 
     command, *rest = argv or ["--help"]
     if command in ("-h", "--help"):
         print(USAGE.format(prog=prog))
         return 0
-    if command == "explanations":
-        (args,) = parse_arguments([GenerateArguments], rest, description="Explanations of labelled rows (EDKG).")
-        return _finish(args, generate_explanations(args))
-    if command == "samples":
-        (args,) = parse_arguments([SampleArguments], rest, description="Samples of relations (SCDG).")
-        return _finish(args, generate_samples(args))
-    if command == "merge":
-        (args,) = parse_arguments([MergeArguments], rest, description="One training set.")
-        print(merge_files(args))
-        return 0
+    with quiet_libraries():
+        if command == "explanations":
+            (args,) = parse_arguments([GenerateArguments], rest, description="Explanations of labelled rows (EDKG).")
+            return _finish(args, generate_explanations(args))
+        if command == "samples":
+            (args,) = parse_arguments([SampleArguments], rest, description="Samples of relations (SCDG).")
+            return _finish(args, generate_samples(args))
+        if command == "merge":
+            (args,) = parse_arguments([MergeArguments], rest, description="One training set.")
+            print(merge_files(args))
+            return 0
     raise TkreError(f"there is no command {command!r}; expected explanations, samples or merge")
 
 

@@ -18,7 +18,7 @@ from tkre_hf.knowledge.backends import (
 )
 from tkre_hf.knowledge.parse import MAX_ANSWER_CHARS
 
-# A connection pool looks through all its connections at each request: several small ones are quicker than a large one.
+# Of one client: a pool looks through all its connections at each request, and has at most a hundred of them.
 _CONNECTIONS = 8
 
 

@@ -42,6 +42,8 @@ class RandomDemonstrations:
 
     def __call__(self, relation: str, attempt: int, count: int) -> list[Record]:
         rows = self._rows.get(relation, [])
+        if not rows or count < 1:
+            return []
         order = np.random.default_rng([self.seed, *relation.encode(), attempt]).permutation(len(rows))
         return [rows[i] for i in order[:count]]
 
