@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tkre_hf.tkre.processing_tkre import TKREProcessor
-from tkre_hf.tkre.sampling import EncodedRecords, EpochDataLoader, LengthBatchSampler, RelationBatchSampler
+from tkre_hf.tkre.sampling import (
+    _NEIGHBOURHOOD,
+    EncodedRecords,
+    EpochDataLoader,
+    LengthBatchSampler,
+    RelationBatchSampler,
+)
 
 LENGTHS = np.random.default_rng(0).integers(5, 60, 103)
 
@@ -139,6 +145,27 @@ def test_corpora_get_their_shares() -> None:
     for batch in sampler:
         relations = LABELS[[row for row, _ in batch]][::2]
         assert ((relations >= 8).sum(), (relations < 8).sum()) == (3, 1)
+
+
+@pytest.mark.parametrize("hard_share", [0.0, 0.5, 1.0])
+def test_hard_batches_come_from_one_neighbourhood(hard_share: float) -> None:
+    # Forty relations in two blocks that are like themselves, each a neighbourhood for two relations a batch or more.
+    labels = np.repeat(np.arange(40), 30)
+    similarity = np.kron(np.eye(2), np.ones((20, 20))) + np.eye(40)
+    similarity = (similarity + 0.1 * np.random.default_rng(0).random((40, 40))).astype(np.float32)
+    per_batch = 20 // _NEIGHBOURHOOD
+    assert per_batch >= 2
+    samplers = [
+        RelationBatchSampler(labels, np.full(1200, 9), per_batch, 1, None, None, similarity, hard_share, seed=seed)
+        for seed in range(3)
+    ]
+    drawn = np.array([[row for row, _ in batch] for sampler in samplers for batch in sampler])
+    block = labels[drawn] // 20
+    alike = (block == block[:, :1]).mean(axis=0)[1:].mean()
+    chance = 19 / 39  # that another relation is of the first one's block
+    assert alike == pytest.approx(hard_share + (1 - hard_share) * chance, abs=0.06)
+    assert abs(block[:, 0].mean() - 0.5) < 0.06  # both blocks are drawn
+    assert (np.bincount(labels[drawn].ravel(), minlength=40) > 0).all()
 
 
 @pytest.mark.parametrize(
