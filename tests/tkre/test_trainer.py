@@ -60,7 +60,7 @@ def test_stage_2_learns_relations_and_logs_parts(
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     for entry in steps:
-        expected = entry["relation_loss"] + 0.25 * entry["span_loss"] + 0.5 * entry["mslm_loss"]
+        expected = entry["relation_loss"] + model.config.span_weight * entry["span_loss"] + 0.5 * entry["mslm_loss"]
         assert entry["loss"] == pytest.approx(expected, abs=1e-3)
     assert steps[-1]["relation_loss"] < 0.7 * steps[0]["relation_loss"]
     assert steps[-1]["span_loss"] < steps[0]["span_loss"]

@@ -28,13 +28,13 @@ def gather(tensor: Tensor) -> Tensor:
     else:
         parts = [torch.empty_like(padded) for _ in lengths]
         dist.all_gather(parts, padded)
-    return torch.cat([part[: int(length)] for part, length in zip(parts, lengths)])
+    return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
 
 
 def relation_contrastive_loss(
     relation: Tensor, labels: Tensor, anchors: Tensor, anchor_labels: Tensor, tau: float
 ) -> Tensor:
-    """Supervised contrastive loss over sentences and anchors (Khosla et al. 2020, equation 2, with the anchors as views).
+    """Supervised contrastive loss over sentences and anchors (Khosla et al. 2020, equation 2; anchors are views).
 
     Each sentence's relation representation and each anchor is a query; its positives are the other members of its
     relation, its negatives all members of other relations.

@@ -90,5 +90,4 @@ def irrelevant_spans(
     fits = run[:, None] >= length[..., None]
     key = hashed_uniform(seed, epoch, rows[:, None, None], span[:, None], position)
     start = np.where(fits, key, -1.0).argmax(-1)
-    valid = fits.any(-1)
-    return np.stack([start, start + length], axis=-1) * valid[..., None]
+    return np.stack([start, start + length], axis=-1) * fits.any(-1, keepdims=True)

@@ -23,7 +23,8 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import ModelOutput, logging
+from transformers.utils import logging
+from transformers.utils.generic import ModelOutput
 
 from .configuration_tkre import TKREConfig
 
@@ -165,10 +166,13 @@ class TKREPreTrainedModel(PreTrainedModel):
     @property
     def base(self) -> TKREModel:
         """The ``TKREModel`` inside."""
-        return self if isinstance(self, TKREModel) else self.tkre
+        model = self if isinstance(self, TKREModel) else self.tkre
+        assert isinstance(model, TKREModel)
+        return model
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.base.encoder.get_input_embeddings()
+    def get_input_embeddings(self) -> nn.Embedding:
+        embeddings: nn.Embedding = self.base.encoder.get_input_embeddings()
+        return embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.base.encoder.set_input_embeddings(value)
@@ -177,8 +181,8 @@ class TKREPreTrainedModel(PreTrainedModel):
         # The vocabulary's head reads the word embeddings themselves: there is no second matrix to tie.
         return None
 
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
-        embeddings = self.base.encoder.resize_token_embeddings(new_num_tokens, *args, **kwargs)
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
+        embeddings: nn.Embedding = self.base.encoder.resize_token_embeddings(new_num_tokens, *args, **kwargs)
         self.config.backbone_config.vocab_size = self.config.vocab_size = embeddings.num_embeddings
         head = getattr(self, "lm_head", None)
         if head is not None:
@@ -224,7 +228,7 @@ class TKREPreTrainedModel(PreTrainedModel):
             head.load_from({key: value for key, value in masked_lm.state_dict().items() if key not in absent})
         if vocab_size is not None and vocab_size > model.config.vocab_size:
             model.resize_token_embeddings(vocab_size, mean_resizing=False)
-        weight = model.get_input_embeddings().weight.data
+        weight = model.get_input_embeddings().weight.detach()
         for token, sources in (new_tokens or {}).items():
             weight[token] = weight[sources].mean(0)
         return model
@@ -307,9 +311,9 @@ class TKREModel(TKREPreTrainedModel):
             entity_spans: ``(batch, 2, 2)``, as ``TKREProcessor`` gives them.
             inputs_embeds: ``(batch, seq_len, hidden)``, instead of ``input_ids``.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds")
         given = input_ids if input_ids is not None else inputs_embeds
+        if given is None or (input_ids is not None and inputs_embeds is not None):
+            raise ValueError("give either input_ids or inputs_embeds")
         if attention_mask is None:
             attention_mask = torch.ones(given.shape[:2], dtype=torch.long, device=given.device)
         hidden = self.encode(input_ids, attention_mask, inputs_embeds=inputs_embeds, **_encoder_kwargs(kwargs))
@@ -558,7 +562,7 @@ TKREModel.register_for_auto_class("AutoModel")
 TKREForMaskedSpanLM.register_for_auto_class("AutoModelForMaskedLM")
 TKREForPreTraining.register_for_auto_class("AutoModelForPreTraining")
 # No Auto class has its task, so the map's key is its own name.
-TKREForFewShotClassification._auto_class = "TKREForFewShotClassification"
+setattr(TKREForFewShotClassification, "_auto_class", "TKREForFewShotClassification")  # noqa: B010
 
 
 def masked_loss(logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
@@ -569,9 +573,9 @@ def masked_loss(logits: Tensor, labels: Tensor, num_items: Tensor | int | None) 
 
 def _without_pooler(backbone_config: PretrainedConfig) -> dict[str, bool]:
     """Leaves out the pooler where the architecture lets us: no head reads it, and its weights would go untrained."""
-    model_class = MODEL_MAPPING.get(type(backbone_config), None)
+    model_class: Any = MODEL_MAPPING.get(type(backbone_config), None)
     # Some model types name several classes; none of those has a pooler to leave out.
-    accepts = isinstance(model_class, type) and "add_pooling_layer" in signature(model_class.__init__).parameters
+    accepts = isinstance(model_class, type) and "add_pooling_layer" in signature(model_class).parameters
     return {"add_pooling_layer": False} if accepts else {}
 
 

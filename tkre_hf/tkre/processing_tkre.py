@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ class TKREProcessor(ProcessorMixin):
         encoded = []
         for i, record in enumerate(records):
             words: list[list[int]] = [[] for _ in record["tokens"]]
-            for token, word in zip(batch["input_ids"][i], batch.word_ids(i)):
+            for token, word in zip(batch["input_ids"][i], batch.word_ids(i), strict=True):
                 words[word].append(token)
             try:
                 encoded.append(self._encode_words(words, record))
@@ -176,7 +177,7 @@ class TKREProcessor(ProcessorMixin):
             cues, inside = [(first[1], second[0])], [first[1] < second[0]]
         cue_spans = [
             [int(place[start]), int(place[end - 1]) + len(words[end - 1]) * int(kept[end - 1])]
-            for (start, end), kept_cue in zip(cues, inside)
+            for (start, end), kept_cue in zip(cues, inside, strict=True)
             if kept_cue
         ]
         return {
@@ -205,7 +206,7 @@ class TKREProcessor(ProcessorMixin):
             raise ValueError(f"the two entities alone take {taken} tokens; raise max_length, now {self.max_length}")
         return kept
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         text: str | Sequence[str] | None = None,
         *,
@@ -240,7 +241,7 @@ class TKREProcessor(ProcessorMixin):
             single = not words or isinstance(words[0], str)
             sentences = [words] if single else list(words)
         count = len(sentences)
-        columns = {"head": [head] if single else head, "tail": [tail] if single else tail}
+        columns: dict[str, Any] = {"head": [head] if single else head, "tail": [tail] if single else tail}
         types = {"head": head_type, "tail": tail_type}
         columns |= {f"{role}_type": [type] * count if isinstance(type, str) else type for role, type in types.items()}
         for name, column in columns.items():
@@ -248,8 +249,8 @@ class TKREProcessor(ProcessorMixin):
                 raise ValueError(f"{count} sentences, but {len(column)} values for {name}")
         records = []
         for i, sentence in enumerate(sentences):
-            spans = [tuple(columns[role][i]) for role in ROLES]
-            for role, (start, end) in zip(ROLES, spans):
+            spans: list[tuple[int, int]] = [tuple(columns[role][i]) for role in ROLES]
+            for role, (start, end) in zip(ROLES, spans, strict=True):
                 if not 0 <= start < end <= len(sentence):
                     unit = "characters" if text is not None else "words"
                     raise ValueError(
@@ -260,7 +261,7 @@ class TKREProcessor(ProcessorMixin):
                 tokens, spans = _split(sentence, spans)
             entities = {
                 role: {"start": start, "end": end, "type": columns[f"{role}_type"][i]}
-                for role, (start, end) in zip(ROLES, spans)
+                for role, (start, end) in zip(ROLES, spans, strict=True)
             }
             records.append({"id": i, "tokens": tokens, **entities})
         encoded = self.encode(records)
@@ -272,7 +273,10 @@ class TKREProcessor(ProcessorMixin):
     def encode_anchors(self, names: Sequence[str], descriptions: Sequence[str] | None = None) -> list[list[int]]:
         """Token ids of relations as text, ``name: description`` or the name alone, without padding."""
         descriptions = descriptions if descriptions is not None else [""] * len(names)
-        texts = [f"{name}: {description}" if description else name for name, description in zip(names, descriptions)]
+        texts = [
+            f"{name}: {description}" if description else name
+            for name, description in zip(names, descriptions, strict=True)
+        ]
         return self.tokenizer(
             texts, truncation=True, max_length=self.max_length, split_special_tokens=True, verbose=False
         )["input_ids"]
@@ -293,12 +297,12 @@ def _split(text: str, spans: Sequence[Any]) -> tuple[list[str], list[tuple[int, 
     """Splits text at white space and at the spans' edges: the words, and the spans counted in words."""
     cuts = sorted({0, len(text), *(edge for span in spans for edge in span)})
     words, starts = [], []
-    for left, right in zip(cuts, cuts[1:]):
+    for left, right in pairwise(cuts):
         for match in re.finditer(r"\S+", text[left:right]):
             words.append(match[0])
             starts.append(left + match.start())
     edges = np.searchsorted(starts, [list(span) for span in spans])
-    for (start, end), (first, last) in zip(spans, edges):
+    for (start, end), (first, last) in zip(spans, edges, strict=True):
         if first == last:
             raise ValueError(f"the span [{start}, {end}) holds only white space")
     return words, [(int(first), int(last)) for first, last in edges]

@@ -193,7 +193,7 @@ class RelationBatchSampler(_EpochSampler):
         if shares is None:
             shares = [len(pool) / len(present) for pool in self.pools]
         self.counts = _apportion(relations_per_batch, shares)
-        for pool, count in zip(self.pools, self.counts):
+        for pool, count in zip(self.pools, self.counts, strict=True):
             if count > len(pool):
                 raise ValueError(
                     f"a batch of {relations_per_batch} relations asks {count} of a corpus that has {len(pool)}: "
@@ -206,7 +206,11 @@ class RelationBatchSampler(_EpochSampler):
 
     def batches(self, rng: np.random.Generator) -> Iterable[NDArray[np.int64]]:
         hard = rng.random(len(self)) < (self.hard_share if self.similarity is not None else 0.0)
-        drawn = [self._relations(pool, count, hard, rng) for pool, count in zip(self.pools, self.counts) if count]
+        drawn = [
+            self._relations(pool, count, hard, rng)
+            for pool, count in zip(self.pools, self.counts, strict=True)
+            if count
+        ]
         relation = np.concatenate(drawn, axis=1)
         # So that every process gets relations of every corpus.
         relation = rng.permuted(relation, axis=1)

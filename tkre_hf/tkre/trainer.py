@@ -17,14 +17,19 @@ from .losses import gather, relation_contrastive_loss, span_contrastive_loss
 from .modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining, mean_pool, unit
 from .processing_tkre import TKREProcessor
 from .sampling import EncodedRecords, EpochDataLoader, LengthBatchSampler, RelationBatchSampler, _EpochSampler
-from .training_args import MSLMTrainingArguments, SCLTrainingArguments
+from .training_args import MSLMTrainingArguments, SCLTrainingArguments, TKRETrainingArguments
 
 
 class _StageTrainer(Trainer):
     """What the stages share: who draws the batches, two learning rates, and losses logged by part."""
 
-    def __init__(self, *args: Any, processing_class: TKREProcessor, **kwargs: Any) -> None:
-        super().__init__(*args, processing_class=processing_class, **kwargs)
+    args: TKRETrainingArguments
+    model: TKREForMaskedSpanLM
+    train_dataset: EncodedRecords
+    processing_class: TKREProcessor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._parts: dict[str, list[Tensor]] = defaultdict(list)
 
     def batch_sampler(self) -> _EpochSampler:
@@ -44,11 +49,11 @@ class _StageTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Groups parameters by decay, and by whether they are the encoder's or a head's."""
         if self.optimizer is None:
-            model = model if model is not None else self.model
-            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, model)
-            decays = set(self.get_decay_parameter_names(model))
+            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            given = model if model is not None else self.model
+            decays = set(self.get_decay_parameter_names(given))
             groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
-            for name, parameter in model.named_parameters():
+            for name, parameter in given.named_parameters():
                 if parameter.requires_grad:
                     groups[".encoder." in f".{name}", name in decays].append(parameter)
             head_rate = self.args.head_learning_rate or self.args.learning_rate
@@ -88,6 +93,7 @@ class MSLMTrainer(_StageTrainer):
     """
 
     args: MSLMTrainingArguments
+    data_collator: MSLMCollator
 
     def __init__(
         self,
@@ -128,6 +134,7 @@ class SCLTrainer(_StageTrainer):
 
     args: SCLTrainingArguments
     model: TKREForPreTraining
+    data_collator: SCLCollator
 
     def __init__(
         self,
@@ -142,8 +149,8 @@ class SCLTrainer(_StageTrainer):
     ) -> None:
         if args.gradient_accumulation_steps != 1:
             raise ValueError(
-                "gradient_accumulation_steps must be 1: the negatives are the batch's own, so two half batches are not "
-                "one; use more processes, or gradient_checkpointing"
+                "gradient_accumulation_steps must be 1: the negatives are the batch's own, so two half batches are "
+                "not one; use more processes, or gradient_checkpointing"
             )
         mslm = MSLMCollator(processing_class, args.seed) if model.config.lambda_mslm else None
         collator = SCLCollator(processing_class, anchors, args.num_irrelevant, mslm, args.seed)
@@ -200,7 +207,13 @@ class SCLTrainer(_StageTrainer):
             self._similarity = similarity.cpu().numpy()
         return self._similarity
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
         """λ1 · MSLM + λ2 · (relation + span_weight · spans), over the global batch."""
         config = self.model.config
         labels, kinds = inputs.pop("labels"), inputs.pop("span_kinds")
