@@ -6,14 +6,12 @@ returns are positions in the text as it stands.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
 from tkre_hf.data.schema import CharSpan
 
-_SPACE = re.compile(r"\s+")
 _PLAIN = str.maketrans("‘’‛ʼ“”„‟«»‐‑‒–—―\u00a0", '\'\'\'\'""""""------ ')
 # Scripts written without spaces, where a mention may touch the next word.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "HANGUL")
@@ -21,13 +19,12 @@ _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "
 
 def clean_text(text: str) -> str:
     """The text in Unicode's composed form (NFC), each run of white space one space, none at the ends."""
-    return _SPACE.sub(" ", unicodedata.normalize("NFC", text)).strip()
+    return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())
 
 
 def fold(text: str) -> str:
     """The text in lower case with plain quotes and dashes, as many characters long as it was."""
-    text = text.translate(_PLAIN)
-    if text.isascii():
+    if text.isascii() or (text := text.translate(_PLAIN)).isascii():
         return text.lower()
     # A few letters have a lower case of two characters ("İ"): they stay, so that positions do.
     return "".join(low if len(low := char.lower()) == 1 else char for char in text)
@@ -104,7 +101,7 @@ def find_quote(tokens: Sequence[str], quote: str) -> list[tuple[int, int]]:
     Returns:
         Token spans, end exclusive, in order; empty when the sentence doesn't hold the quote.
     """
-    folded = [fold(_SPACE.sub("", token)) for token in tokens]
+    folded = [fold("".join(token.split())) for token in tokens]
     sentence = "".join(folded)
     starts: dict[int, int] = {}
     ends: dict[int, int] = {}
@@ -114,7 +111,7 @@ def find_quote(tokens: Sequence[str], quote: str) -> list[tuple[int, int]]:
             starts[position] = i
             position += len(token)
             ends[position] = i + 1
-    whole = fold(_SPACE.sub("", unicodedata.normalize("NFC", quote)))
+    whole = fold("".join(unicodedata.normalize("NFC", quote).split()))
     for needle in dict.fromkeys((whole, whole.rstrip(".,;:!?"), whole.strip(".,;:!?'\" "))):
         spans, at = [], sentence.find(needle) if needle else -1
         while at >= 0:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -133,9 +134,16 @@ def check_label(text: str, label: str) -> None:
     Raises:
         Rejection: ``label_leak``.
     """
-    for name in {label, _DIRECTION.sub("", label)}:
-        if not name.isalpha() and " " not in name and find_mentions(text, name):
+    for name in _telltale(label):
+        if find_mentions(text, name):
             raise Rejection("label_leak", name)
+
+
+@lru_cache(maxsize=4096)
+def _telltale(label: str) -> tuple[str, ...]:
+    """What of a label is no word of the language: it as it is, and without its direction."""
+    names = dict.fromkeys((label, _DIRECTION.sub("", label)))
+    return tuple(name for name in names if not name.isalpha() and " " not in name)
 
 
 def _word_runs(text: str) -> set[tuple[str, ...]]:
@@ -192,9 +200,11 @@ def locate(text: str, head: str, tail: str, quotes: Sequence[str] = ()) -> Locat
     heads = [span for span in heads if gap(span, pair[1]) >= 0]
     tails = [span for span in tails if gap(span, pair[0]) >= 0]
     quoted = [span for quote in quotes for span in find_mentions(text, quote)]
-    tokens, _, spans = tokenize_text(text, [*pair, *heads, *tails, *quoted])
-    a, b = 2 + len(heads), 2 + len(heads) + len(tails)
-    return Located(tokens, spans[0], spans[1], spans[2:a], spans[a:b], sorted(set(spans[b:])))
+    tokens, _, spans = tokenize_text(text, [*heads, *tails, *quoted])
+    a, b = len(heads), len(heads) + len(tails)
+    head_mentions, tail_mentions, found = spans[:a], spans[a:b], sorted(set(spans[b:]))
+    nearest = head_mentions[heads.index(pair[0])], tail_mentions[tails.index(pair[1])]
+    return Located(tokens, *nearest, head_mentions, tail_mentions, found)
 
 
 class SampleValidator:
