@@ -42,7 +42,7 @@ class BenchmarkArguments:
     backbone: str = field(default="minilm", metadata={"help": "The embedded encoder, a folder or a Hub id."})
     setting: str = field(default="10w5s", metadata={"help": "N-way K-shot."})
     num_episodes: int = field(default=2_000, metadata={"help": "Episodes of ours in each repetition."})
-    plain_episodes: int = field(default=2, metadata={"help": "Episodes of the straightforward one."})
+    plain_episodes: int = field(default=8, metadata={"help": "Episodes of the straightforward one."})
     repetitions: int = field(default=3, metadata={"help": "How often both are timed, in turn."})
     max_length: int = field(default=128, metadata={"help": "Longest sequence, and what is padded to."})
     output: str | None = field(default=None, metadata={"help": "JSON file that the rows are added to."})

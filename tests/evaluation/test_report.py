@@ -154,7 +154,17 @@ def test_the_page_shows_every_row_and_keeps_notes(tmp_path: Path) -> None:
     assert text.startswith("# FewRel\n") and text.count(NOTES) == 1
     assert text.endswith("\nA person's note.\n")
     assert all(part in text for part in ("## fewrel_val_wiki", "## fewrel_val_pubmed", "86.2 ± 0.4", "71.0"))
-    assert "- BERT-PAIR: published, Gao et al. 2019, table 3" in text
+    assert "- BERT-PAIR (descriptions) – published, Gao et al. 2019, table 3" in text
+
+
+def test_the_page_tells_once_what_was_measured_alike(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    same = [replace(ROW, system=system, command="tkre evaluate") for system in ("a", "b")]
+    write_rows(path, [*same, replace(same[0], setting="5w5s", command="tkre evaluate --seed 1")])
+    text = write_page(path).read_text()
+    assert "\n- a (descriptions): 5w1s; b (descriptions) – seeds [0, 1]; 31.5 minutes" in text
+    assert "\n- a (descriptions): 5w5s – seeds" in text
+    assert text.count("`tkre evaluate`") == 1 == text.count("`tkre evaluate --seed 1`")
 
 
 def test_no_number_is_written_that_json_lacks(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,16 +40,26 @@ def write_page(json_path: str | Path, title: str = "") -> Path:
 
 
 def _how(rows: Sequence[Row]) -> str:
-    """One line for each system: where it comes from, seeds, minutes, command, versions and machine."""
+    """How rows were measured, those that were measured alike in one line; with settings where a system's differ."""
+    alike: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        alike.setdefault(_facts(row), {}).setdefault(f"{row.system} ({row.knowledge})", []).append(row.setting)
+    times = Counter(system for systems in alike.values() for system in systems)
     lines = []
-    for system, knowledge in dict.fromkeys((row.system, row.knowledge) for row in rows):
-        row = next(row for row in rows if (row.system, row.knowledge) == (system, knowledge))
-        if row.published:
-            lines.append(f"- {system}: published, {row.source}")
-            continue
-        facts = [f"trained on {row.source}" if row.source else "", f"seeds {row.seeds}" if row.seeds else ""]
-        facts += [f"{row.minutes:g} minutes of training" if row.minutes else "", f"n = {row.n}" if row.n else ""]
-        facts += [f"`{row.command}`" if row.command else "", row.machine]
-        facts += [", ".join(f"{package} {version}" for package, version in row.versions.items())]
-        lines.append(f"- {system} ({knowledge}): {'; '.join(filter(None, facts))}")
+    for facts, systems in alike.items():
+        names = [
+            f"{system}: {', '.join(settings)}" if times[system] > 1 else system for system, settings in systems.items()
+        ]
+        lines.append(f"- {'; '.join(names)} – {facts}")
     return "\n".join(lines)
+
+
+def _facts(row: Row) -> str:
+    """Where a row comes from, seeds, minutes, command, machine and versions."""
+    if row.published:
+        return f"published, {row.source}"
+    facts = [f"trained on {row.source}" if row.source else "", f"seeds {row.seeds}" if row.seeds else ""]
+    facts += [f"{row.minutes:g} minutes of training" if row.minutes else "", f"n = {row.n}" if row.n else ""]
+    facts += [f"`{row.command}`" if row.command else "", row.machine]
+    facts += [", ".join(f"{package} {version}" for package, version in row.versions.items())]
+    return "; ".join(filter(None, facts))
