@@ -114,7 +114,6 @@ class EpisodesBenchmark:
                 command=command(),
                 versions=versions(),
                 machine=f"{machine()}, {torch.get_num_threads()} threads",
-                source=self.args.data,
             )
         )
 

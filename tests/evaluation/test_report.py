@@ -163,7 +163,10 @@ def test_the_page_tells_once_what_was_measured_alike(tmp_path: Path) -> None:
     write_rows(path, [*same, replace(same[0], setting="5w5s", command="tkre evaluate --seed 1")])
     text = write_page(path).read_text()
     assert "\n- a (descriptions): 5w1s; b (descriptions) – seeds [0, 1]; 31.5 minutes" in text
-    assert "\n- a (descriptions): 5w5s – seeds" in text
+    write_rows(path, [replace(same[1], setting="5w5s", command="tkre evaluate --seed 1")])
+    text = write_page(path).read_text()
+    assert "\n- a (descriptions), b (descriptions): 5w1s – seeds" in text
+    assert "\n- a (descriptions), b (descriptions): 5w5s – seeds" in text
     assert text.count("`tkre evaluate`") == 1 == text.count("`tkre evaluate --seed 1`")
 
 

@@ -47,10 +47,10 @@ def _how(rows: Sequence[Row]) -> str:
     times = Counter(system for systems in alike.values() for system in systems)
     lines = []
     for facts, systems in alike.items():
-        names = [
-            f"{system}: {', '.join(settings)}" if times[system] > 1 else system for system, settings in systems.items()
-        ]
-        lines.append(f"- {'; '.join(names)} – {facts}")
+        names: dict[str, list[str]] = {}
+        for system, settings in systems.items():
+            names.setdefault(f": {', '.join(settings)}" if times[system] > 1 else "", []).append(system)
+        lines.append(f"- {'; '.join(', '.join(group) + of for of, group in names.items())} – {facts}")
     return "\n".join(lines)
 
 
