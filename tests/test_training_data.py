@@ -35,9 +35,7 @@ def write(tmp_path: Path) -> Write:
     def write(name: str, **relations: int) -> str:
         path = tmp_path / f"{name}.jsonl"
         rows = [
-            make_record(
-                id=f"{name}-{label}-{i}", tokens=["x", str(i), "y"], head=(0, 1), tail=(2, 3), relation=label
-            )
+            make_record(id=f"{name}-{label}-{i}", tokens=["x", str(i), "y"], head=(0, 1), tail=(2, 3), relation=label)
             for label, count in relations.items()
             for i in range(count)
         ]

@@ -21,7 +21,7 @@ async def run(
     url: str, folder: Path, backend_name: str = "inference", *, relations: int = RELATIONS, stream: bool = False
 ) -> Runner:
     """Asks for ``PER_RELATION`` samples of each relation, two at a time: 2,000 requests and those that refill."""
-    options = {"timeout": 0.7, "concurrency": CONCURRENCY, "stream": stream}
+    options = {"timeout": 2.5, "concurrency": CONCURRENCY, "stream": stream}
     backend: Backend
     if backend_name == "tgi":
         from tkre_hf.knowledge.tgi import TgiBackend
@@ -48,7 +48,7 @@ async def run(
         demonstrations=RandomDemonstrations([]),
         shots=0,
     )
-    limits = Limits(CONCURRENCY, max_tries=8, retries=25, backoff=0.01, max_backoff=0.2, timeout=0.7)
+    limits = Limits(CONCURRENCY, max_tries=8, retries=25, backoff=0.01, max_backoff=0.2, timeout=2.5)
     store = RunFolder(folder, {"kind": "samples", "model": backend.model})
     try:
         for record in store.earlier_records():

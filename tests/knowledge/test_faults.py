@@ -59,7 +59,7 @@ def check_rows(folder: Path) -> None:
 def test_every_request_of_2000_is_answered_once_through_faults(tmp_path: Path, backend: str) -> None:
     if backend == "tgi":
         pytest.importorskip("text_generation", reason="needs the extra [tgi]")
-    with ThreadedServer(Server(FAULTS, content_faults=0.05, hang=1.0)) as server:
+    with ThreadedServer(Server(FAULTS, content_faults=0.05, hang=3.5)) as server:
         runner = asyncio.run(run(server.url, tmp_path, backend))
     assert not runner.failures and not runner.stopped
     assert sum(server.faults.values()) > 0.15 * sum(server.asked.values())
@@ -85,7 +85,7 @@ def test_a_run_killed_five_times_ends_with_the_same_rows(tmp_path: Path) -> None
         command = [sys.executable, "-m", "tests.knowledge.client", url, str(folder), "inference"]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
-    with ThreadedServer(Server(FAULTS, content_faults=0.05, hang=1.0)) as server:
+    with ThreadedServer(Server(FAULTS, content_faults=0.05, hang=3.5)) as server:
         whole = start(server.url, tmp_path / "whole")
         whole.communicate(timeout=120)
         assert whole.returncode == 0
