@@ -19,6 +19,7 @@ import resource
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -233,6 +234,7 @@ def main() -> None:
             grown = f", {one.early_mib:.0f} MiB after a tenth, {one.late_mib:.0f} at the end" if one.late_mib else ""
             share = one.rate / ideal
             print(f"{name}: {one.rate:.0f}/s, {share:.1%} of {ideal:.0f}, {one.cpu_ms:.2f} ms CPU{grown}", flush=True)
+    clients = {name: version(name) for name in ("huggingface-hub", "aiohttp")}
     setting = f"{args.concurrency} at once, {args.latency * 1e3:g} ms"
     rows = []
     for name, ones in measured.items():
@@ -248,7 +250,7 @@ def main() -> None:
             )
         for metric, value in figures.items():
             row = Row("knowledge_throughput", f"{name}: {metric}", setting, metric, float(f"{value:.4g}"), n=args.rows)
-            rows.append(replace(row, command=command(), versions=versions(), machine=machine()))
+            rows.append(replace(row, command=command(), versions=versions() | clients, machine=machine()))
     if args.output:
         write_rows(args.output, rows)
         write_page(args.output)

@@ -145,6 +145,21 @@ def test_an_endless_stream_is_cut(kind: str) -> None:
     assert answer.finish == "length"
 
 
+@pytest.mark.parametrize("fault", ["429", "500", "cut", "html", "not_a_completion", "timeout"])
+def test_the_hub_client_s_own_way_of_posting_is_understood_too(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import AsyncInferenceClient
+
+    monkeypatch.setattr(InferenceBackend, "_client", lambda self: AsyncInferenceClient(**self._arguments))
+    (error,) = ask(Server(fails(fault), hang=3.0), "inference", timeout=0.3)
+    assert isinstance(error, TransientError | TimeoutError), error
+    assert getattr(error, "retry_after", None) == (0.05 if fault == "429" else None)
+    (answer,) = ask(Server(), "inference")
+    assert isinstance(answer, Answer)
+    for status, kind in (("401", TkreError), ("413", RefusedError)):
+        (error,) = ask(Server(fails(status)), "inference")
+        assert isinstance(error, kind)
+
+
 @pytest.mark.parametrize("kind", BACKENDS)
 def test_a_token_goes_to_the_server_and_nowhere_else(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -178,8 +193,10 @@ def test_offline_mode_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     if int(huggingface_hub.__version__.split(".")[0]) < 1:
         pytest.skip("before 1.0, offline mode did not reach this client")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    (error,) = ask(Server(), "inference")
+    (error,) = ask(Server(), "inference", stream=True)
     assert isinstance(error, TkreError) and "HF_HUB_OFFLINE" in str(error)
+    # A server of one's own is no Hub; where it's up to this package, it is reached.
+    assert isinstance(ask(Server(), "inference")[0], Answer)
 
 
 def test_a_model_must_be_known() -> None:

@@ -20,6 +20,8 @@ from tkre_hf.knowledge.prompts import Message
 logger = logging.getLogger(__name__)
 
 API_KEY_VARIABLE = "TKRE_API_KEY"
+# In bytes; a token may come with its probability and its neighbours, so an answer is far smaller than its JSON.
+_MAX_BODY = 64 * 2**20
 # Hosts that the token of `hf auth login` is meant for; nobody else is sent it.
 _HUB_HOSTS = ("huggingface.co", "hf.co", "huggingface.cloud", "hf.space")
 
@@ -226,6 +228,30 @@ async def get_json(url: str, token: str | None) -> Any:
             return await response.json() if response.status == 200 else None
     except (aiohttp.ClientError, TimeoutError, ValueError):
         return None
+
+
+async def read_body(response: Any) -> bytes:
+    """The body of a response, up to a size that no answer has.
+
+    Raises:
+        ValueError: It goes on.
+    """
+    content = bytearray()
+    async for chunk in response.content.iter_chunked(2**16):
+        content += chunk
+        if len(content) > _MAX_BODY:
+            raise ValueError(f"longer than {_MAX_BODY} bytes")
+    return bytes(content)
+
+
+def error_message(body: bytes) -> str:
+    """What a server says in the body of an error: ``error``, as a string or an object with a message, or all of it."""
+    try:
+        payload = json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")
+    message = payload.get("error", payload) if isinstance(payload, dict) else payload
+    return str(message.get("message", message) if isinstance(message, dict) else message)
 
 
 class Redactor:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 Judge = Callable[[Any, str], tuple[Record, dict[str, Any]]]
 # How far requests may run ahead of the oldest one that is not answered, as a multiple of the concurrency.
-_AHEAD = 32
+_AHEAD = 8
 # A server that asks for a longer pause, in seconds, is out of service for this run.
 _LONGEST_PAUSE = 600.0
 _REFUSED = "refused: "
@@ -207,6 +207,10 @@ class Runner:
                 key = request.key(self.backend.model)
                 known = self.folder.answer(key)
                 if known is None:
+                    # Sending goes first: a server that waits for a verdict on its last answer waits in vain.
+                    while slots.locked() and waiting and _done(waiting[0][3]):
+                        await self._take(*waiting.popleft())
+                        await asyncio.sleep(0)
                     await slots.acquire()
                     if self.stopped:
                         slots.release()
@@ -214,7 +218,7 @@ class Runner:
                     waiting.append((job, request, key, asyncio.create_task(self._ask(request, key, slots))))
                 else:
                     waiting.append((job, request, key, known))
-                while waiting and (_done(waiting[0][3]) or len(waiting) > _AHEAD * self.limits.concurrency):
+                while len(waiting) > _AHEAD * self.limits.concurrency:
                     await self._take(*waiting.popleft())
             while waiting:
                 await self._take(*waiting.popleft())

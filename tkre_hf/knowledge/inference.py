@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.request import getproxies
+
+import aiohttp
 
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import (
     Answer,
     Constraint,
     Redactor,
+    RefusedError,
     Request,
     TransientError,
+    UnconstrainedError,
+    error_message,
     find_token,
     get_json,
     public_url,
     raise_for_status,
+    read_body,
 )
 from tkre_hf.knowledge.parse import MAX_ANSWER_CHARS
-
-# Of one client: a pool looks through all its connections at each request, and has at most a hundred of them.
-_CONNECTIONS = 8
 
 
 class _OpenAISchema(dict[str, Any]):
@@ -71,8 +76,15 @@ class InferenceBackend:
             self._arguments |= {"model": model, "provider": provider}
         self._verbatim = base_url is not None and not tgi_dialect
         self._constraint = Constraint(self._where, self._redact)
-        self._clients = [self._client() for _ in range(1 if stream else -(-concurrency // _CONNECTIONS))]
-        self._turn = 0
+        self._session: aiohttp.ClientSession | None = None
+        if base_url and not stream:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
+                connector=aiohttp.TCPConnector(limit=concurrency),
+                # It reads the environment anew for each request, which takes as long as the request itself.
+                trust_env=bool(getproxies()),
+            )
+        self._main = self._client()
 
     @classmethod
     async def connect(cls, model: str | None, base_url: str | None = None, **options: Any) -> InferenceBackend:
@@ -117,9 +129,9 @@ class InferenceBackend:
         try:
             if self.stream:
                 return await self._streamed(arguments)
-            self._turn += 1
-            client = self._clients[self._turn % len(self._clients)]
-            return _answer(await client.chat_completion(**arguments))
+            return _answer(await self._main.chat_completion(**arguments))
+        except (TransientError, RefusedError, UnconstrainedError, TkreError):
+            raise
         except (TimeoutError, errors.InferenceTimeoutError):
             raise TransientError("timeout") from None
         except errors.OfflineModeIsEnabled:
@@ -151,7 +163,27 @@ class InferenceBackend:
     def _client(self) -> Any:
         from huggingface_hub import AsyncInferenceClient
 
-        return AsyncInferenceClient(**self._arguments)
+        if self._session is None:
+            return AsyncInferenceClient(**self._arguments)
+        session, where, redact = self._session, self._where, self._redact
+
+        class PooledClient(AsyncInferenceClient):
+            """Posts through one session with a connection for each request under way.
+
+            Before 1.0 the client opens a connection for every request; since then it looks through all connections of
+            its pool for every one, and has at most a hundred: at 64 requests at once either takes longer than all the
+            rest. Should a later client not call this method, its own way of posting is as right, and slower.
+            """
+
+            async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> Any:
+                url, headers = request_parameters.url, request_parameters.headers
+                async with session.post(url, json=request_parameters.json, headers=headers) as response:
+                    if response.status != 200:
+                        said = redact(error_message(await response.content.read(10_000)))
+                        raise_for_status(response.status, said, response.headers.get("Retry-After"), where)
+                    return await read_body(response)
+
+        return PooledClient(**self._arguments)
 
     def _sort(self, error: Exception) -> None:
         """Raises the fault that an error of either HTTP library (aiohttp to hub 0.x, httpx from 1.0) stands for."""
@@ -178,8 +210,9 @@ class InferenceBackend:
             raise TransientError(self._redact(f"no chat completion: {error}")[:300]) from None
 
     async def close(self) -> None:
-        for client in self._clients:
-            await client.close()
+        await self._main.close()
+        if self._session is not None:
+            await self._session.close()
 
 
 def _answer(output: Any) -> Answer:
@@ -199,12 +232,9 @@ def _usage(usage: Any) -> tuple[int | None, int | None]:
 
 def _server_message(error: Exception, response: Any) -> str:
     payload = getattr(error, "response_error_payload", None)
-    if payload is None and response is not None:
-        try:
-            payload = response.json()
-        except Exception:  # noqa: BLE001  (whatever a body is that is no JSON, or was not read, the error itself serves)
-            payload = None
-    message = payload.get("error", payload) if isinstance(payload, dict) else payload
-    if isinstance(message, dict):
-        message = message.get("message", message)
-    return str(message or error)
+    if payload is not None:
+        return error_message(json.dumps(payload).encode())
+    try:
+        return error_message(response.content)
+    except Exception:  # noqa: BLE001  (whatever keeps a body from being read, the error itself serves)
+        return str(error)

@@ -13,15 +13,14 @@ from tkre_hf.knowledge.backends import (
     RefusedError,
     Request,
     TransientError,
+    error_message,
     find_token,
     get_json,
     public_url,
     raise_for_status,
+    read_body,
 )
 from tkre_hf.knowledge.parse import MAX_ANSWER_CHARS
-
-# In bytes; a token comes with its probability and its neighbours, so an answer is far smaller than its JSON.
-_MAX_BODY = 64 * 2**20
 
 
 class TgiBackend:
@@ -113,11 +112,11 @@ class TgiBackend:
         try:
             async with self._session.post(f"{self._root}/{route}", json=body) as response:
                 if response.status != 200:
-                    reason = self._redact(_message(await response.content.read(10_000)))
+                    reason = self._redact(error_message(await response.content.read(10_000)))
                     raise_for_status(response.status, reason, response.headers.get("Retry-After"), self._where)
                 if self.stream:
                     return await self._read_stream(response, types)
-                content = await _read(response)
+                content = await read_body(response)
                 return _answer(types.Response(**json.loads(content)))
         except TimeoutError:
             raise TransientError("timeout") from None
@@ -151,27 +150,10 @@ class TgiBackend:
         await self._session.close()
 
 
-async def _read(response: Any) -> bytes:
-    content = bytearray()
-    async for chunk in response.content.iter_chunked(2**16):
-        content += chunk
-        if len(content) > _MAX_BODY:
-            raise ValueError(f"longer than {_MAX_BODY} bytes")
-    return bytes(content)
-
-
 def _answer(response: Any) -> Answer:
     finish = "length" if response.details.finish_reason.value == "length" else "stop"
     # TGI doesn't count the prompt's tokens unless it is asked for all of them.
     return Answer(response.generated_text, finish, None, response.details.generated_tokens)
-
-
-def _message(body: bytes) -> str:
-    try:
-        payload = json.loads(body)
-    except ValueError:
-        return body.decode("utf-8", "replace")
-    return str(payload.get("error", payload)) if isinstance(payload, dict) else str(payload)
 
 
 def _import_types() -> Any:
