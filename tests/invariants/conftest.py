@@ -53,7 +53,7 @@ def start(tmp_path: Path, corpus_files: tuple[Path, Path]) -> Start:
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
     """Waits for a process to end with an exit code; gives what it printed."""
     try:
-        output, _ = process.communicate(timeout=100)
+        output, _ = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == code, output

@@ -136,7 +136,7 @@ def test_as_a_process_it_ends_without_a_traceback(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(RECIPES.parent), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ") and "absent.jsonl" in done.stderr

@@ -240,7 +240,7 @@ def test_the_backbone_alone_loads_where_tkre_hf_is_not_imported(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     with torch.no_grad():

@@ -96,7 +96,7 @@ def test_loads_where_tkre_hf_is_not_installed(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.partition("FOUND")[2])
