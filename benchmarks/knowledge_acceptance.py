@@ -17,7 +17,6 @@ from pathlib import Path
 
 from tkre_hf.arguments import parse_arguments, run
 from tkre_hf.console import quiet_libraries
-from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import Row, command, machine, versions, write_rows
 from tkre_hf.knowledge.cli import generate_training_set
@@ -71,7 +70,8 @@ def main() -> None:
     (args,) = parse_arguments(BenchmarkArguments, description=__doc__)
     semeval = Path(args.data_dir) / "semeval2010"
     if not args.data_dir or not semeval.is_dir():
-        raise TkreError("reads real data: give its folder with --data_dir, or in the variable TKRE_DATA_DIR")
+        print("skipped: reads real data; give its folder with --data_dir, or in the variable TKRE_DATA_DIR")
+        return
     with quiet_libraries():
         found = {seed: counts(semeval, seed, args.add_k) for seed in args.seeds}
     names = list(dict.fromkeys(name for each in found.values() for name in each))
