@@ -13,6 +13,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, cast, get_args, get_type_hints
 
+import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
@@ -72,6 +73,10 @@ def run(main: Callable[[], None]) -> None:
     except TkreError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # A process that leaves while its group's threads run is aborted, its work done or not.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def log_to_console(training_args: TrainingArguments) -> None:
