@@ -22,6 +22,7 @@ from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.few_shot import FewShotArguments, evaluate_few_shot
 from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import table, write_rows
+from tkre_hf.tkre.modeling_tkre import TKREForPreTraining
 from tkre_hf.training import (
     MSLMStageArguments,
     MSLMTrainingArguments,
@@ -123,7 +124,7 @@ def train(system: System, seed: int, args: ReproduceArguments) -> Path:
         if system.stage1:
             train_mslm(stage, training)
         else:
-            processor, model = build(_pretraining_model(), stage, training, load_training_records(stage).records)
+            processor, model = build(TKREForPreTraining, stage, training, load_training_records(stage).records)
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
     if system.stage2 is None:
@@ -156,12 +157,6 @@ def _recipe(config: str, stage: type, training: type, args: ReproduceArguments, 
     return parse_arguments(
         (stage, training), [*words, *[word for k, v in common.items() for word in (f"--{k}", str(v))]]
     )
-
-
-def _pretraining_model() -> Any:
-    from tkre_hf.tkre.modeling_tkre import TKREForPreTraining
-
-    return TKREForPreTraining
 
 
 def measure(name: str, system: System, folders: list[str], args: ReproduceArguments) -> None:
