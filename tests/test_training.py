@@ -100,7 +100,7 @@ def test_stage_2_goes_on_from_stage_1(train: Train, records: list[dict[str, Any]
     before = load_file(first / "model.safetensors")
     second = train(
         "scl", "second", checkpoint=str(first), max_length=None, tau=0.2, learning_rate=0.0, head_learning_rate=0.0,
-        hold_out=1, add_sources=[str(new)], add_share=0.5,
+        within_class_shrinkage=None, hold_out=1, add_sources=[str(new)], add_share=0.5,
     )  # fmt: skip
     after = load_file(second / "model.safetensors")
     for name, weight in before.items():
@@ -113,6 +113,17 @@ def test_stage_2_goes_on_from_stage_1(train: Train, records: list[dict[str, Any]
     assert len(stages[1]["held_out_relations"]) == 1
     assert len(stages[1]["trained_relations"]) == 5 + 6
     assert stages[1]["add_sources"] == ["new.jsonl"]  # not where it lay
+
+
+def test_the_space_is_turned_once_training_is_done(train: Train) -> None:
+    plain = load_file(train("scl", "plain", within_class_shrinkage=None) / "model.safetensors")
+    folder = train("scl", "turned")
+    turned = load_file(folder / "model.safetensors")
+    names = {name for name in plain if not torch.equal(plain[name], turned[name])}
+    parts = {f"tkre.{part}_projection.weight" for part in ("relation", "span", "anchor")}
+    assert parts <= names <= parts | {name.replace("weight", "bias") for name in parts}
+    assert not (folder / "training_args.bin").exists()
+    assert {"modeling_tkre.py", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
 
 
 def test_learned_anchors_have_the_relations_order(train: Train) -> None:
@@ -166,6 +177,8 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(train: Train, tmp_path: P
         ("scl", {"relations_per_batch": 7}, "a batch of 7 relations asks 7 of a corpus that has 6"),
         ("scl", {"gradient_accumulation_steps": 2}, "gradient_accumulation_steps must be 1"),
         ("scl", {"tau": 0.0}, "tau must be positive"),
+        ("scl", {"within_class_shrinkage": -1.0}, "within_class_shrinkage must not be below 0"),
+        ("scl", {"within_class_sentences": 1}, "within_class_sentences not below 2, found 4.0 and 1"),
         ("scl", {"eval_strategy": "steps"}, "eval"),
     ],
 )

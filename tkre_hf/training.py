@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from datasets import Dataset
 from huggingface_hub.errors import HFValidationError
 from transformers import PretrainedConfig, set_seed
@@ -17,11 +18,12 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tkre_hf.errors import TkreError
+from tkre_hf.evaluation.episodes import embed_records
 from tkre_hf.tkre.configuration_tkre import TKREConfig
 from tkre_hf.tkre.markers import ROLES, get_marker
 from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
 from tkre_hf.tkre.processing_tkre import TKREProcessor
-from tkre_hf.tkre.sampling import EncodedRecords
+from tkre_hf.tkre.sampling import EncodedRecords, sample_per_label
 from tkre_hf.tkre.trainer import MSLMTrainer, SCLTrainer
 from tkre_hf.tkre.training_args import (
     MSLMTrainingArguments,
@@ -29,6 +31,7 @@ from tkre_hf.tkre.training_args import (
     TKRETrainingArguments,
     bf16_supported,
 )
+from tkre_hf.tkre.whitening import within_class_transform
 from tkre_hf.training_data import (
     MINILM,
     MSLMStageArguments,
@@ -118,7 +121,7 @@ def train_scl(args: SCLStageArguments, training_args: SCLTrainingArguments) -> P
     with _settings_errors():
         trainer = SCLTrainer(model, training_args, dataset, anchors, processor, groups, shares)
         trainer.batch_sampler()
-    return _train(trainer, args, data, resume)
+    return _train(trainer, args, data, resume, _normalize_space)
 
 
 def resolve_backbone(name: str) -> str:
@@ -267,8 +270,36 @@ def _is_whole(checkpoint: Path) -> bool:
     return True
 
 
-def _train(trainer: MSLMTrainer | SCLTrainer, args: StageArguments, data: TrainingRecords, resume: str | None) -> Path:
-    """Trains, saves model and processor, and writes what was trained on beside them."""
+def _normalize_space(trainer: MSLMTrainer | SCLTrainer, folder: Path) -> None:
+    """Turns a saved model's space by how its training sentences vary within their relations.
+
+    The saved one, for under FSDP no process has all of the model's own weights.
+    """
+    args, dataset = trainer.args, trainer.train_dataset
+    assert isinstance(args, SCLTrainingArguments) and isinstance(dataset, EncodedRecords)
+    if args.within_class_shrinkage is None:
+        return
+    model = TKREForPreTraining.from_pretrained(folder).to(args.device)  # type: ignore[arg-type]
+    with _settings_errors(), torch.autocast(args.device.type, torch.bfloat16, enabled=bool(args.bf16)):
+        rows = sample_per_label(dataset.labels, args.within_class_sentences, args.seed)
+        vectors = embed_records(model.base, trainer.processing_class, dataset, rows=rows)
+        labels = torch.from_numpy(dataset.labels[rows])
+        model.base.turn(within_class_transform(vectors, labels, args.within_class_shrinkage))
+    model.save_pretrained(folder)
+
+
+def _train(
+    trainer: MSLMTrainer | SCLTrainer,
+    args: StageArguments,
+    data: TrainingRecords,
+    resume: str | None,
+    finish: Callable[[MSLMTrainer | SCLTrainer, Path], None] | None = None,
+) -> Path:
+    """Trains, saves model and processor, and writes what was trained on beside them.
+
+    Args:
+        finish: What the first process still does to the saved checkpoint.
+    """
     dataset, training_args = trainer.train_dataset, trainer.args
     assert isinstance(dataset, EncodedRecords)
     folder = Path(str(training_args.output_dir))
@@ -287,6 +318,9 @@ def _train(trainer: MSLMTrainer | SCLTrainer, args: StageArguments, data: Traini
     start = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=resume)
     trainer.save_model()
+    if finish is not None and trainer.is_world_process_zero():
+        finish(trainer, folder)
+    trainer.accelerator.wait_for_everyone()
     metrics = {**result.metrics, **counts, "train_minutes": round((time.perf_counter() - start) / 60, 2)}
     trainer.save_metrics("train", metrics)
     if trainer.is_world_process_zero():

@@ -152,6 +152,20 @@ def test_none_of_the_above_needs_other_relations(
         evaluate_few_shot(measure(model=model, na_rates=[0.5], calibrate=str(others)))
 
 
+def test_a_model_that_knows_all_relations_takes_another_ones_threshold(
+    measure: Measure, others: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    known = [f"other {label}" for label in RELATIONS]
+    final = trained_on(tmp_path / "all", checkpoint, known, [])
+    held_out = trained_on(tmp_path / "some", checkpoint, known[:2], [])
+    settings: dict[str, Any] = {"settings": ["3w1s"], "na_rates": [0.5], "calibrate": str(others)}
+    (_, own), _ = evaluate_few_shot(measure(model=[held_out], **settings))
+    (_, carried), _ = evaluate_few_shot(measure(model=[final], calibrate_model=held_out, **settings))
+    assert carried.value == own.value
+    with pytest.raises(TkreError, match="calibrate_model needs --calibrate"):
+        evaluate_few_shot(measure(calibrate_model=held_out))
+
+
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_relations_that_were_trained_on_are_not_new(
     synthetic: bool, measure: Measure, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

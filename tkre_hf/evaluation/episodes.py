@@ -23,20 +23,34 @@ _QUERIES_AT_ONCE = 5_000
 
 
 @torch.inference_mode()
-def embed_records(model: TKREModel, processor: TKREProcessor, records: EncodedRecords, batch_size: int = 64) -> Tensor:
-    """Relation representations of all sentences, ``(sentences, projection_dim)``, unit length, on the CPU.
+def embed_records(
+    model: TKREModel,
+    processor: TKREProcessor,
+    records: EncodedRecords,
+    batch_size: int = 64,
+    rows: NDArray[np.int64] | None = None,
+) -> Tensor:
+    """Relation representations of sentences, ``(sentences, projection_dim)``, unit length, on the CPU.
 
     Sentences are encoded in order of length, so that little is padding, under the autocast in force.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        records: The sentences.
+        batch_size: Sentences encoded at once.
+        rows: Which of them, in this order; all by default.
     """
     model.eval()
-    vectors = torch.empty(len(records), model.config.projection_dim)
-    order = np.argsort(records.lengths, kind="stable")
+    rows = np.arange(len(records)) if rows is None else rows
+    vectors = torch.empty(len(rows), model.config.projection_dim)
+    order = np.argsort(records.lengths[rows], kind="stable")
     for start in tqdm(range(0, len(order), batch_size), desc="Embedding", disable=None, leave=False):
-        rows = order[start : start + batch_size]
-        inputs = processor.pad([records[int(row)]["input_ids"] for row in rows])
-        spans = torch.from_numpy(records.entity_spans[rows]).to(model.device)
+        places = order[start : start + batch_size]
+        inputs = processor.pad([records[int(row)]["input_ids"] for row in rows[places]])
+        spans = torch.from_numpy(records.entity_spans[rows[places]]).to(model.device)
         outputs = model(**{name: value.to(model.device) for name, value in inputs.items()}, entity_spans=spans)
-        vectors[torch.from_numpy(rows)] = outputs.relation_embeds.float().cpu()
+        vectors[torch.from_numpy(places)] = outputs.relation_embeds.float().cpu()
     return vectors
 
 

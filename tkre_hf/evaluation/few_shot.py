@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
@@ -72,6 +73,13 @@ class FewShotArguments:
             "that were trained on are left out."
         },
     )
+    calibrate_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Checkpoint to set that threshold with, for models trained on all relations: one trained "
+            "alike, but with some held out."
+        },
+    )
     descriptions: bool = field(default=True, metadata={"help": "Let names and descriptions be part of prototypes."})
     anchor_weight: float | None = field(
         default=None, metadata={"help": "How many supports a description counts for; the checkpoint's own by default."}
@@ -121,33 +129,51 @@ class FewShotEvaluator:
         processor: Its processor.
         args: What to measure.
         trained: Relations that the model was trained on; a threshold set on them would be too high.
+        others: Sentences to set the threshold on, where another model has embedded them (:meth:`calibration`).
 
     Raises:
         TkreError: The data are missing or wrong.
     """
 
     def __init__(
-        self, model: TKREModel, processor: TKREProcessor, args: FewShotArguments, trained: Collection[str] = ()
+        self,
+        model: TKREModel,
+        processor: TKREProcessor,
+        args: FewShotArguments,
+        trained: Collection[str] = (),
+        others: EmbeddedRecords | None = None,
     ) -> None:
         self.args, self.model, self.processor = args, model, processor
         self.anchor_weight = self.model.config.anchor_weight if args.anchor_weight is None else args.anchor_weight
         split = args.split or ("validation" if args.data.startswith("fewrel:") else None)
-        self._own = self._embed(args.data, self._load(args.data, split), args.samples)
-        self._others = None
-        if args.calibrate is not None:
-            records = self._load(args.calibrate, "train" if args.calibrate == "fewrel:wiki" else None)
-            others = _of_relations(records, set(records["relation"]) - {*trained, *self._own.labels})
-            if not len(others):
-                raise TkreError(
-                    f"{args.calibrate} has no relation that is neither trained on nor evaluated to calibrate on: name "
-                    "another source, or train with --hold_out"
-                )
-            self._others = self._embed(args.calibrate, others)
+        self._records = self._load(args.data, split)
+        self.others = self.calibration(trained) if others is None and args.calibrate is not None else others
+
+    @cached_property
+    def _own(self) -> EmbeddedRecords:
+        return self._embed(self.args.data, self._records, self.args.samples)
+
+    def calibration(self, trained: Collection[str]) -> EmbeddedRecords:
+        """The sentences of ``args.calibrate`` whose relations are neither trained on nor evaluated.
+
+        Raises:
+            TkreError: There is none.
+        """
+        args = self.args
+        assert args.calibrate is not None
+        records = self._load(args.calibrate, "train" if args.calibrate == "fewrel:wiki" else None)
+        others = _of_relations(records, set(records["relation"]) - {*trained, *self.relations})
+        if not len(others):
+            raise TkreError(
+                f"{args.calibrate} has no relation that is neither trained on nor evaluated to calibrate on: name "
+                "another source, or train with --hold_out"
+            )
+        return self._embed(args.calibrate, others)
 
     @property
     def relations(self) -> frozenset[str]:
         """The labels evaluated."""
-        return frozenset(self._own.labels)
+        return frozenset(self._records["relation"])
 
     def _load(self, source: str, split: str | None) -> Dataset:
         return load_records(source, split=split, data_dir=_data_dir(self.args, source))
@@ -199,7 +225,7 @@ class FewShotEvaluator:
         return evaluate_episodes(own.vectors, episodes, own.anchors, self.anchor_weight, threshold, k_shot == 0)
 
     def _na_threshold(self, n_way: int, k_shot: int) -> float:
-        others = self._others
+        others = self.others
         if others is None:
             raise TkreError("na_rates need --calibrate: sentences of other relations to set the threshold on")
         try:
@@ -244,11 +270,16 @@ def evaluate_few_shot(args: FewShotArguments) -> tuple[list[Row], dict[str, Epis
     names = [setting if rate is None else f"{setting} na{round(100 * rate)}" for setting, rate in cases]
     reports: dict[str, list[EpisodeReport]] = {name: [] for name in names}
     summaries: list[TrainingSummary] = []
+    others = None
+    if args.calibrate_model is not None:
+        if args.calibrate is None:
+            raise TkreError("calibrate_model needs --calibrate: sentences of other relations to set the threshold on")
+        trained = _trained(args.calibrate_model)
+        others = FewShotEvaluator(*load_checkpoint(args.calibrate_model), args, trained).others
     for name in args.model:
         summary = training_summary(name)
         summaries += [summary] if summary is not None else []
-        trained = summary.relations if summary is not None else ()
-        evaluator = FewShotEvaluator(*load_checkpoint(name), args, trained)
+        evaluator = FewShotEvaluator(*load_checkpoint(name), args, _trained(name), others)
         for case, (setting, rate) in zip(names, cases, strict=True):
             reports[case].append(evaluator.evaluate(setting, rate))
     knowledge = _knowledge(args, summaries, evaluator.relations)
@@ -311,6 +342,11 @@ def _knowledge(args: FewShotArguments, summaries: Sequence[TrainingSummary], rel
             file=sys.stderr,
         )
     return knowledge
+
+
+def _trained(checkpoint: str) -> frozenset[str]:
+    summary = training_summary(checkpoint)
+    return summary.relations if summary is not None else frozenset()
 
 
 def _of_relations(records: Dataset, relations: Collection[str]) -> Dataset:

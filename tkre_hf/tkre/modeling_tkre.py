@@ -266,6 +266,21 @@ class TKREModel(TKREPreTrainedModel):
             projection.weight[:, -hidden:] = turn.to(projection.weight)
             projection.bias.zero_()
 
+    @torch.no_grad()
+    def turn(self, matrix: Tensor) -> None:
+        """Maps the space that relations, spans and anchors are compared in.
+
+        Args:
+            matrix: ``(projection_dim, projection_dim)``; a vector ``v`` becomes the direction of ``matrix @ v``.
+        """
+        for projection in (self.relation_projection, self.span_projection, self.anchor_projection):
+            turn = matrix.to(projection.weight)
+            projection.weight.copy_(turn @ projection.weight)
+            projection.bias.copy_(turn @ projection.bias)
+        if self.learned_anchors is not None:
+            weight = self.learned_anchors.weight
+            weight.copy_(weight @ matrix.to(weight).T)
+
     def encode(self, input_ids: Tensor | None, attention_mask: Tensor | None, **kwargs: Any) -> Tensor:
         """The encoder's last states, ``(batch, seq_len, hidden)``."""
         return self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state

@@ -264,6 +264,15 @@ class EpochDataLoader(DataLoader[Any]):
         self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
 
 
+def sample_per_label(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """At most ``count`` rows of each label, drawn at random, in ascending order."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[labels[order].argsort(kind="stable")]
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    return np.sort(order[rank < count])
+
+
 def _apportion(total: int, shares: Sequence[float]) -> list[int]:
     """Whole numbers in proportion to the shares that sum to the total (largest remainders)."""
     exact = np.asarray(shares, dtype=float) / sum(shares) * total
