@@ -178,7 +178,7 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(train: Train, tmp_path: P
         ("scl", {"gradient_accumulation_steps": 2}, "gradient_accumulation_steps must be 1"),
         ("scl", {"tau": 0.0}, "tau must be positive"),
         ("scl", {"within_class_shrinkage": -1.0}, "within_class_shrinkage must not be below 0"),
-        ("scl", {"within_class_sentences": 1}, "within_class_sentences not below 2, found 4.0 and 1"),
+        ("scl", {"within_class_sentences": 1}, "within_class_sentences not below 2, found 2.0 and 1"),
         ("scl", {"eval_strategy": "steps"}, "eval"),
     ],
 )

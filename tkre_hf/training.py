@@ -107,7 +107,7 @@ def train_scl(args: SCLStageArguments, training_args: SCLTrainingArguments) -> P
     data = load_training_records(args, training_args)
     settings: dict[str, Any] = {
         name: getattr(args, name)
-        for name in ("projection_dim", "tau", "lambda_mslm", "lambda_scl", "span_weight")
+        for name in ("projection_dim", "tau", "lambda_mslm", "lambda_scl", "span_weight", "anchor_weight")
         if getattr(args, name) is not None
     }
     relations = sorted(set(data.records["relation"]))

@@ -48,7 +48,8 @@ class StageArguments:
         default=False, metadata={"help": "Leave wrong rows out, and list them, where the first one is an error."}
     )
     exclude_relations: list[str] = field(
-        default_factory=list, metadata={"help": "Labels of relations to keep out of training."}
+        default_factory=list,
+        metadata={"help": "Labels of relations whose sentences in sources are kept out; add_sources are taken whole."},
     )
     hold_out: int = field(
         default=0, metadata={"help": "How many of the first source's relations to keep out, to choose settings on."}
@@ -104,6 +105,9 @@ class SCLStageArguments(StageArguments):
     tau: float | None = field(default=None, metadata={"help": "Temperature of the contrastive loss."})
     lambda_mslm: float | None = field(default=None, metadata={"help": "Weight of masked span language modeling."})
     lambda_scl: float | None = field(default=None, metadata={"help": "Weight of the contrastive loss."})
+    anchor_weight: float | None = field(
+        default=None, metadata={"help": "How many supports a relation's anchor counts for when the model is used."}
+    )
     span_weight: float | None = field(
         default=None, metadata={"help": "Weight of cue and entity spans within the contrastive loss."}
     )
@@ -210,7 +214,8 @@ def load_training_records(args: StageArguments, training_args: TKRETrainingArgum
     held_out = set(args.exclude_relations) | set(
         hold_out_relations(set(parts[0]["relation"]) - set(args.exclude_relations), args.hold_out, args.hold_out_seed)
     )
-    kept = np.flatnonzero([label not in held_out for label in labels])
+    # Samples of a relation whose own sentences are kept out are how settings for samples are chosen.
+    kept = np.flatnonzero((groups == len(args.sources)) | [label not in held_out for label in labels])
     if not len(kept):
         raise TkreError(f"nothing to train on: {', '.join(names)} hold no record of a relation that isn't kept out")
     return TrainingRecords(records.select(kept), groups[kept], sorted(held_out))

@@ -117,13 +117,13 @@ def test_descriptions_come_from_the_file_given(measure: Measure) -> None:
 
 
 def test_samples_of_the_relations_are_said_to_be_known(measure: Measure, others: Path) -> None:
-    args = measure(samples=measure().data, settings=["6w0s"], sample_weight=1e6, descriptions=False)
+    args = measure(samples=[measure().data], settings=["6w0s"], sample_weight=1e6, descriptions=False)
     (row,), _ = evaluate_few_shot(args)
     (without,), _ = evaluate_few_shot(measure(settings=["6w0s"]))
     # The samples are the sentences themselves, and each relation's mean is a better prototype than a random anchor.
     assert row.knowledge == "synthetic" and row.value > without.value
     with pytest.raises(TkreError, match="others.jsonl has no sentence of the relations in"):
-        evaluate_few_shot(measure(samples=str(others)))
+        evaluate_few_shot(measure(samples=[str(others)]))
 
 
 def test_none_of_the_above(measure: Measure, others: Path) -> None:
@@ -201,6 +201,8 @@ def test_run_tells_and_writes(measure: Measure, tmp_path: Path, capsys: pytest.C
     [
         ({"settings": ["7w1s"]}, "7-way episodes need at least 7 relations, found 6"),
         ({"settings": ["3w8s"]}, "each relation needs 9 rows"),
+        ({"relations": ["author", "spouse"]}, "relations names 'spouse', which no sentence of .* has"),
+        ({"relations": ["author", "mother"], "settings": ["3w1s"]}, "at least 3 relations, found 2"),
         ({"num_episodes": 0}, "num_episodes is 0"),
         ({"data": "nowhere.jsonl"}, "nowhere.jsonl"),
         ({"model": ["no/such/folder"]}, "the checkpoint no/such/folder can't be loaded"),

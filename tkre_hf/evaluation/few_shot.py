@@ -14,7 +14,7 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 from transformers import PretrainedConfig
 
@@ -53,6 +53,9 @@ class FewShotArguments:
     )
     split: str | None = field(default=None, metadata={"help": "Split of the data; 'validation' of FewRel by default."})
     data_dir: str | None = field(default=None, metadata={"help": "Folder with the publisher's files."})
+    relations: list[str] = field(
+        default_factory=list, metadata={"help": "Labels of the relations to measure on; all of the data by default."}
+    )
     relation_info: str | None = field(
         default=None, metadata={"help": "Relation names and descriptions: pid2name.json or JSON lines."}
     )
@@ -84,10 +87,11 @@ class FewShotArguments:
     anchor_weight: float | None = field(
         default=None, metadata={"help": "How many supports a description counts for; the checkpoint's own by default."}
     )
-    samples: str | None = field(
-        default=None, metadata={"help": "Synthetic sentences of the evaluated relations, to be part of prototypes."}
+    samples: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Files of synthetic sentences of the evaluated relations, to be part of prototypes."},
     )
-    sample_weight: float = field(default=1.0, metadata={"help": "The samples' weight beside the description."})
+    sample_weight: float = field(default=3.0, metadata={"help": "The samples' weight beside the description."})
     num_episodes: int = field(default=10_000, metadata={"help": "Episodes of each setting."})
     seed: int = field(default=0, metadata={"help": "Of the episodes; all checkpoints get the same ones."})
     batch_size: int = field(default=64, metadata={"help": "Sentences encoded at once."})
@@ -147,6 +151,11 @@ class FewShotEvaluator:
         self.anchor_weight = self.model.config.anchor_weight if args.anchor_weight is None else args.anchor_weight
         split = args.split or ("validation" if args.data.startswith("fewrel:") else None)
         self._records = self._load(args.data, split)
+        if args.relations:
+            unknown = sorted(set(args.relations) - set(self._records["relation"]))
+            if unknown:
+                raise TkreError(f"relations names {unknown[0]!r}, which no sentence of {args.data} has")
+            self._records = _of_relations(self._records, args.relations)
         self.others = self.calibration(trained) if others is None and args.calibrate is not None else others
 
     @cached_property
@@ -178,7 +187,7 @@ class FewShotEvaluator:
     def _load(self, source: str, split: str | None) -> Dataset:
         return load_records(source, split=split, data_dir=_data_dir(self.args, source))
 
-    def _embed(self, source: str, records: Dataset, samples: str | None = None) -> EmbeddedRecords:
+    def _embed(self, source: str, records: Dataset, samples: Sequence[str] = ()) -> EmbeddedRecords:
         args = self.args
         labels = list(records["relation"])
         relations = sorted(set(labels))
@@ -190,10 +199,10 @@ class FewShotEvaluator:
             if args.descriptions:
                 info = _relation_info(args, source, relations)
                 anchors = embed_anchors(self.model, self.processor, list(info.values()))
-            if samples is not None:
-                rows = _of_relations(load_records(samples), relations)
+            if samples:
+                rows = concatenate_datasets([_of_relations(load_records(name), relations) for name in samples])
                 if not len(rows):
-                    raise TkreError(f"{samples} has no sentence of the relations in {source}")
+                    raise TkreError(f"{', '.join(samples)} has no sentence of the relations in {source}")
                 anchors = anchors if anchors is not None else torch.zeros(len(relations), vectors.shape[1])
                 numbers = [relations.index(label) for label in rows["relation"]]
                 anchors = with_samples(anchors, self._encode(rows), numbers, args.sample_weight)

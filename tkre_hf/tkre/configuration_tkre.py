@@ -48,7 +48,7 @@ class TKREConfig(PretrainedConfig):
         lambda_scl: float = 1.0,
         span_weight: float = 0.1,
         num_learned_anchors: int = 0,
-        anchor_weight: float = 1.0,
+        anchor_weight: float = 1.5,
         na_threshold: float | None = None,
         sparse_prediction: bool = True,
         **kwargs: Any,

@@ -75,14 +75,14 @@ class SCLTrainingArguments(TKRETrainingArguments):
         metadata={"help": "Share of batches whose relations have like descriptions; 0 draws all at random."},
     )
     within_class_shrinkage: float | None = field(
-        default=4.0,
+        default=2.0,
         metadata={
             "help": "After training, let directions that vary within relations count less (WCCN), shrunk by this much "
             "of the identity; null leaves the space as it is."
         },
     )
     within_class_sentences: int = field(
-        default=20, metadata={"help": "Sentences of each relation that this variation is measured on."}
+        default=40, metadata={"help": "Sentences of each relation that this variation is measured on."}
     )
     num_irrelevant: int = field(default=4, metadata={"help": "Irrelevant spans drawn from each sentence."})
 
