@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tkre_hf.tkre.modeling_tkre import TKREModel, unit
+from tkre_hf.tkre.modeling_parts import unit
+from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 
 

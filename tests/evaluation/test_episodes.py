@@ -25,7 +25,8 @@ from tkre_hf.evaluation.episodes import (
     evaluate_episodes,
     with_samples,
 )
-from tkre_hf.tkre.modeling_tkre import TKREModel, unit
+from tkre_hf.tkre.modeling_parts import unit
+from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
 

@@ -29,16 +29,8 @@ from transformers import (
 
 import tkre_hf  # noqa: F401  (registers the Auto classes)
 from tkre_hf.tkre.configuration_tkre import TKREConfig
-from tkre_hf.tkre.modeling_tkre import (
-    TKREForFewShotClassification,
-    TKREForMaskedSpanLM,
-    TKREForPreTraining,
-    TKREModel,
-    mean_pool,
-    pool_spans,
-    relation_prototypes,
-    unit,
-)
+from tkre_hf.tkre.modeling_parts import mean_pool, pool_spans, relation_prototypes, unit
+from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification, TKREForMaskedSpanLM, TKREForPreTraining, TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 
 from ..conftest import byte_level_tokenizer, tiny_bert, word_piece_tokenizer

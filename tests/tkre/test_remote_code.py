@@ -18,7 +18,7 @@ from tkre_hf.tkre.configuration_tkre import AUTO_MAP
 from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification, TKREForPreTraining, TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 
-CODE_FILES = {"configuration_tkre.py", "markers.py", "modeling_tkre.py", "processing_tkre.py"}
+CODE_FILES = {"configuration_tkre.py", "markers.py", "modeling_parts.py", "modeling_tkre.py", "processing_tkre.py"}
 
 CHILD = """
 import importlib.util, json, sys
@@ -74,7 +74,9 @@ def auto_map(folder: Path, name: str = "config.json") -> dict[str, str]:
 def test_every_class_writes_code_and_the_whole_map(cls: Any, model: TKREForPreTraining, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "pre")
     cls.from_pretrained(tmp_path / "pre").save_pretrained(tmp_path / "own")
-    assert {"configuration_tkre.py", "modeling_tkre.py"} <= {path.name for path in (tmp_path / "own").iterdir()}
+    assert {"configuration_tkre.py", "modeling_parts.py", "modeling_tkre.py"} <= {
+        path.name for path in (tmp_path / "own").iterdir()
+    }
     assert AUTO_MAP.items() <= auto_map(tmp_path / "own").items()
 
 

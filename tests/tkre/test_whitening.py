@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tkre_hf.tkre.modeling_tkre import TKREForPreTraining, TKREModel, unit
+from tkre_hf.tkre.modeling_parts import unit
+from tkre_hf.tkre.modeling_tkre import TKREForPreTraining, TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords, sample_per_label
 from tkre_hf.tkre.whitening import within_class_transform

@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 from tkre_hf.data.episodes import Episode, EpisodeDataset
 from tkre_hf.data.relations import RelationInfo
-from tkre_hf.tkre.modeling_tkre import TKREModel, relation_prototypes, unit
+from tkre_hf.tkre.modeling_parts import relation_prototypes, unit
+from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
 

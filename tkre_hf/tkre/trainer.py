@@ -14,7 +14,8 @@ from transformers import Trainer
 
 from .data_collator import MSLMCollator, SCLCollator
 from .losses import gather, relation_contrastive_loss, span_contrastive_loss
-from .modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining, mean_pool, unit
+from .modeling_parts import mean_pool, unit
+from .modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
 from .processing_tkre import TKREProcessor
 from .sampling import EncodedRecords, EpochDataLoader, LengthBatchSampler, RelationBatchSampler, _EpochSampler
 from .training_args import MSLMTrainingArguments, SCLTrainingArguments, TKRETrainingArguments
