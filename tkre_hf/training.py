@@ -63,6 +63,17 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
+# Of stage 2's settings those that its model's configuration keeps.
+_MODEL_SETTINGS = (
+    "projection_dim",
+    "tau",
+    "lambda_mslm",
+    "lambda_scl",
+    "span_weight",
+    "anchor_weight",
+    "anchor_doubt",
+)
+
 _Model = TypeVar("_Model", TKREForMaskedSpanLM, TKREForPreTraining)
 
 
@@ -107,7 +118,15 @@ def train_scl(args: SCLStageArguments, training_args: SCLTrainingArguments) -> P
     data = load_training_records(args, training_args)
     settings: dict[str, Any] = {
         name: getattr(args, name)
-        for name in ("projection_dim", "tau", "lambda_mslm", "lambda_scl", "span_weight", "anchor_weight")
+        for name in (
+            "projection_dim",
+            "tau",
+            "lambda_mslm",
+            "lambda_scl",
+            "span_weight",
+            "anchor_weight",
+            "anchor_doubt",
+        )
         if getattr(args, name) is not None
     }
     relations = sorted(set(data.records["relation"]))

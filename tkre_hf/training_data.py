@@ -108,6 +108,10 @@ class SCLStageArguments(StageArguments):
     anchor_weight: float | None = field(
         default=None, metadata={"help": "How many supports a relation's anchor counts for when the model is used."}
     )
+    anchor_doubt: float | None = field(
+        default=None,
+        metadata={"help": "How fast it counts for less where anchors misjudge the supports."},
+    )
     span_weight: float | None = field(
         default=None, metadata={"help": "Weight of cue and entity spans within the contrastive loss."}
     )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tkre_hf.data import EpisodeDataset, RelationInfo
+from tkre_hf.data.episodes import Episode
 from tkre_hf.evaluation import episodes as module
 from tkre_hf.evaluation.episodes import (
     EpisodeReport,
@@ -25,7 +26,7 @@ from tkre_hf.evaluation.episodes import (
     evaluate_episodes,
     with_samples,
 )
-from tkre_hf.tkre.modeling_parts import unit
+from tkre_hf.tkre.modeling_parts import AnchorTrust, unit
 from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
@@ -33,11 +34,23 @@ from tkre_hf.tkre.sampling import EncodedRecords
 from .conftest import random_vectors
 
 
+def slow_weight(rows: np.ndarray, episode: Episode, anchors: Tensor, trust: AnchorTrust) -> float:
+    """How many supports an anchor counts for, one support at a time."""
+    own, n_way = [], len(episode.relations)
+    for place, supports in enumerate(episode.support):
+        for support in supports:
+            exps = [math.exp(rows[support] @ anchors[r].double().numpy() / trust.tau) for r in episode.relations]
+            own.append(exps[place] / sum(exps))
+    if n_way == 1:
+        return trust.weight
+    return trust.weight * max(0.0, (statistics.fmean(own) - 1 / n_way) / (1 - 1 / n_way)) ** trust.doubt
+
+
 def slow_evaluation(
     vectors: Tensor,
     dataset: EpisodeDataset,
     anchors: Tensor | None,
-    weight: float,
+    trust: AnchorTrust,
     threshold: float | None,
     zero_shot: bool,
 ) -> tuple[list[float], dict[tuple[int, int], int]]:
@@ -47,6 +60,7 @@ def slow_evaluation(
     rows = vectors.double().numpy()
     for episode in dataset:
         right = 0
+        weight = 1.0 if zero_shot or anchors is None else slow_weight(rows, episode, anchors, trust)
         for query, label in zip(episode.query, episode.query_label, strict=True):
             best, found = -math.inf, -1
             for place, relation in enumerate(episode.relations):
@@ -55,7 +69,7 @@ def slow_evaluation(
                     for support in episode.support[place]:
                         prototype += rows[support]
                 if anchors is not None:
-                    prototype += (1.0 if zero_shot else weight) * anchors[relation].double().numpy()
+                    prototype += weight * anchors[relation].double().numpy()
                 cosine = float(prototype @ rows[query] / np.linalg.norm(prototype))
                 if cosine > best:
                     best, found = cosine, place
@@ -76,6 +90,7 @@ def slow_evaluation(
     n_query=st.integers(1, 3),
     prototype=st.sampled_from(["supports", "anchors and supports", "anchors"]),
     weight=st.sampled_from([0.3, 1.0, 4.0]),
+    doubt=st.sampled_from([0.0, 1.0, 2.0]),
     threshold=st.sampled_from([None, 0.0, 0.7, 2.0]),
     na_rate=st.sampled_from([0.0, 0.5]),
 )
@@ -86,6 +101,7 @@ def test_is_the_slow_loop(
     n_query: int,
     prototype: str,
     weight: float,
+    doubt: float,
     threshold: float | None,
     na_rate: float,
 ) -> None:
@@ -95,8 +111,9 @@ def test_is_the_slow_loop(
     if na_rate and threshold is None:
         threshold = 0.5
     dataset = EpisodeDataset(labels, n_way, k_shot, n_query, na_rate, num_episodes=9, seed=seed)
-    report = evaluate_episodes(vectors, dataset, own, weight, threshold, zero_shot)
-    accuracies, confusion = slow_evaluation(vectors, dataset, own, weight, threshold, zero_shot)
+    trust = AnchorTrust(weight, doubt, tau=0.2)
+    report = evaluate_episodes(vectors, dataset, own, trust, threshold, zero_shot)
+    accuracies, confusion = slow_evaluation(vectors, dataset, own, trust, threshold, zero_shot)
     assert report.accuracy == pytest.approx(statistics.fmean(accuracies))
     assert report.ci95 == pytest.approx(1.96 * statistics.stdev(accuracies) / 3)
     assert {pair: n for pair, n in np.ndenumerate(report.confusion) if n} == confusion
@@ -156,12 +173,12 @@ def test_random_vectors_are_near_chance() -> None:
 
 def test_zero_shot_reads_no_support() -> None:
     vectors, labels, anchors = random_vectors(3)
+    episodes = EpisodeDataset(labels, 3, 1, 1, num_episodes=40)
     same = [
-        evaluate_episodes(vectors, EpisodeDataset(labels, 3, 1, 1, num_episodes=40), anchors, weight, zero_shot=True)
-        for weight in (0.0, 1.0)
+        evaluate_episodes(vectors, episodes, anchors, AnchorTrust(weight), zero_shot=True) for weight in (0.0, 1.0)
     ]
     assert same[0].accuracy == same[1].accuracy
-    only_anchors = evaluate_episodes(vectors, EpisodeDataset(labels, 3, 1, 1, num_episodes=40), anchors, 1e9)
+    only_anchors = evaluate_episodes(vectors, episodes, anchors, AnchorTrust(1e9, doubt=0.0))
     assert only_anchors.accuracy == same[0].accuracy
 
 
@@ -196,7 +213,7 @@ def mean_accuracy(
             vectors,
             EpisodeDataset(labels, case["n_way"], max(k_shot, 1), 2, rate, case["num_episodes"], case["seed"]),
             case["anchors"],
-            case["anchor_weight"],
+            case["trust"],
             threshold,
             k_shot == 0,
         ).accuracy
@@ -222,7 +239,7 @@ def test_calibration_finds_the_best_threshold(
         "n_way": n_way,
         "k_shot": k_shot,
         "anchors": anchors,
-        "anchor_weight": 0.5,
+        "trust": AnchorTrust(0.5),
         "num_episodes": 4,
         "seed": seed,
     }

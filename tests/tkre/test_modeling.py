@@ -29,7 +29,7 @@ from transformers import (
 
 import tkre_hf  # noqa: F401  (registers the Auto classes)
 from tkre_hf.tkre.configuration_tkre import TKREConfig
-from tkre_hf.tkre.modeling_parts import mean_pool, pool_spans, relation_prototypes, unit
+from tkre_hf.tkre.modeling_parts import AnchorTrust, mean_pool, pool_spans, relation_prototypes, unit
 from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification, TKREForMaskedSpanLM, TKREForPreTraining, TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 
@@ -288,9 +288,39 @@ def test_prototypes() -> None:
     torch.manual_seed(0)
     support, anchors = unit(torch.randn(3, 2, 8)), unit(torch.randn(3, 8))
     torch.testing.assert_close(relation_prototypes(support), unit(support.mean(1)))
-    both = relation_prototypes(support, anchors, 2.0)
+    both = relation_prototypes(support, anchors, AnchorTrust(2.0, doubt=0.0))
     torch.testing.assert_close(both, unit(support.sum(1) + 2 * anchors))
-    torch.testing.assert_close(relation_prototypes(support, anchors, 0.0), unit(support.mean(1)))
+    torch.testing.assert_close(relation_prototypes(support, anchors, AnchorTrust(0.0)), unit(support.mean(1)))
+
+
+def test_anchors_that_the_supports_contradict_count_for_less() -> None:
+    support = torch.eye(4)[:3, None].expand(3, 2, 4)
+    right, wrong = torch.eye(4)[:3], torch.eye(4)[[1, 2, 0]]
+    torch.testing.assert_close(relation_prototypes(support, wrong), torch.eye(4)[:3])
+    # Half of each: as reliable as its mean probability says, and the less the more is doubted.
+    mixed = unit(right + 0.5 * wrong)
+    own = (mixed @ support[:, 0].T / 0.5).softmax(0).diagonal().mean()
+    reliability = (own - 1 / 3) / (2 / 3)
+    for doubt in (0.0, 1.0, 2.0):
+        found = relation_prototypes(support, mixed, AnchorTrust(3.0, doubt, tau=0.5))
+        torch.testing.assert_close(found, unit(support.sum(1) + 3 * reliability**doubt * mixed))
+    batch = torch.stack([right, wrong])[:, None].expand(2, 5, 3, 4)
+    found = relation_prototypes(support.expand(2, 5, 3, 2, 4), batch)
+    torch.testing.assert_close(found, torch.eye(4)[:3].expand(2, 5, 3, 4), atol=1e-6, rtol=0)
+    alone = relation_prototypes(support[:1], mixed[:1])
+    torch.testing.assert_close(alone, unit(support[:1].sum(1) + 3 * mixed[:1]))
+
+
+def test_the_model_and_the_episodes_make_the_same_prototypes(few_shot: TKREForFewShotClassification) -> None:
+    torch.manual_seed(0)
+    anchors = unit(torch.randn(5, 16))
+    support = unit(anchors[:, None] + 0.5 * torch.randn(5, 3, 16))
+    few_shot.config.tau = 0.5
+    found = few_shot.prototypes(support.flatten(0, 1), torch.arange(5).repeat_interleave(3), anchors)
+    torch.testing.assert_close(found, relation_prototypes(support, anchors, AnchorTrust(tau=0.5)))
+    # A relation with a description alone has that, however little the others' are worth.
+    found = few_shot.prototypes(support[:4].flatten(0, 1), torch.arange(4).repeat_interleave(3), -anchors)
+    torch.testing.assert_close(found[4], -anchors[4])
 
 
 @pytest.fixture

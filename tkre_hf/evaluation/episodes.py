@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from tkre_hf.data.episodes import Episode, EpisodeDataset
 from tkre_hf.data.relations import RelationInfo
-from tkre_hf.tkre.modeling_parts import relation_prototypes, unit
+from tkre_hf.tkre.modeling_parts import AnchorTrust, relation_prototypes, unit
 from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
@@ -115,7 +115,7 @@ def episode_scores(
     vectors: Tensor,
     episode: Episode,
     anchors: Tensor | None = None,
-    anchor_weight: float = 1.0,
+    trust: AnchorTrust | None = None,
     zero_shot: bool = False,
 ) -> Tensor:
     """Cosines of the queries with the prototypes of a batch of episodes.
@@ -124,7 +124,7 @@ def episode_scores(
         vectors: Of all sentences, ``(sentences, dim)``.
         episode: A batch (``EpisodeDataset.batch``).
         anchors: Of all relations, ``(relations, dim)``; without them supports alone make a prototype.
-        anchor_weight: How many supports an anchor counts for.
+        trust: How much anchors count for beside supports.
         zero_shot: The anchors alone are the prototypes.
 
     Returns:
@@ -136,7 +136,7 @@ def episode_scores(
             raise ValueError("zero-shot scores need anchors")
         prototypes = own
     else:
-        prototypes = relation_prototypes(vectors[torch.from_numpy(episode.support)], own, anchor_weight)
+        prototypes = relation_prototypes(vectors[torch.from_numpy(episode.support)], own, trust)
     return vectors[torch.from_numpy(episode.query)] @ prototypes.transpose(-1, -2)
 
 
@@ -144,7 +144,7 @@ def evaluate_episodes(
     vectors: Tensor,
     episodes: EpisodeDataset,
     anchors: Tensor | None = None,
-    anchor_weight: float = 1.0,
+    trust: AnchorTrust | None = None,
     na_threshold: float | None = None,
     zero_shot: bool = False,
 ) -> EpisodeReport:
@@ -154,7 +154,7 @@ def evaluate_episodes(
         vectors: Of all sentences, in the order of the rows that ``episodes`` was made from.
         episodes: The episodes.
         anchors: Of ``episodes.relation_names``, ``(relations, dim)``.
-        anchor_weight: How many supports an anchor counts for.
+        trust: How much anchors count for beside supports.
         na_threshold: A query whose best cosine lies below is none of the above; needed where episodes have such
             queries, and taken where they have none as well.
         zero_shot: By the anchors alone.
@@ -170,7 +170,7 @@ def evaluate_episodes(
     step = max(1, _QUERIES_AT_ONCE // (episodes.n_way * episodes.n_query + episodes.n_na))
     for start in range(0, len(episodes), step):
         batch = episodes.batch(start, min(start + step, len(episodes)))
-        best, place = episode_scores(vectors, batch, anchors, anchor_weight, zero_shot).max(-1)
+        best, place = episode_scores(vectors, batch, anchors, trust, zero_shot).max(-1)
         found = place.numpy()
         if na_threshold is not None:
             found = np.where(best.numpy() < na_threshold, -1, found)
@@ -192,7 +192,7 @@ def calibrate_na(
     n_way: int,
     k_shot: int,
     anchors: Tensor | None = None,
-    anchor_weight: float = 1.0,
+    trust: AnchorTrust | None = None,
     rates: Sequence[float] = (0.15, 0.3, 0.5),
     num_episodes: int = 2_000,
     seed: int = 0,
@@ -205,7 +205,7 @@ def calibrate_na(
         n_way: Of the episodes to come; the best of ten cosines lies higher than the best of five.
         k_shot: Likewise; a prototype of five lies nearer to its queries. 0 is by the anchors alone.
         anchors: Of the sorted relations.
-        anchor_weight: As it will be used.
+        trust: As it will be.
         rates: Fractions of queries with none of the above; 0 itself would ask for no threshold.
         num_episodes: For each rate.
         seed: Of the episodes.
@@ -214,7 +214,7 @@ def calibrate_na(
     for rate in rates:
         episodes = EpisodeDataset(labels, n_way, max(k_shot, 1), 2, rate, num_episodes, seed)
         batch = episodes.batch(0, num_episodes)
-        score, place = episode_scores(vectors, batch, anchors, anchor_weight, zero_shot=k_shot == 0).max(-1)
+        score, place = episode_scores(vectors, batch, anchors, trust, zero_shot=k_shot == 0).max(-1)
         best.append(score.numpy().ravel())
         right.append((place.numpy() == batch.query_label).ravel() / score.numel())
         none.append((batch.query_label == -1).ravel() / score.numel())

@@ -33,6 +33,7 @@ from tkre_hf.evaluation.episodes import (
 from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import Row, command, machine, mean_ci95, table, versions, write_rows
 from tkre_hf.tkre.configuration_tkre import TKREConfig
+from tkre_hf.tkre.modeling_parts import AnchorTrust
 from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
@@ -86,6 +87,10 @@ class FewShotArguments:
     descriptions: bool = field(default=True, metadata={"help": "Let names and descriptions be part of prototypes."})
     anchor_weight: float | None = field(
         default=None, metadata={"help": "How many supports a description counts for; the checkpoint's own by default."}
+    )
+    anchor_doubt: float | None = field(
+        default=None,
+        metadata={"help": "How fast it counts for less where supports contradict it; the checkpoint's by default."},
     )
     samples: list[str] = field(
         default_factory=list,
@@ -148,7 +153,10 @@ class FewShotEvaluator:
         others: EmbeddedRecords | None = None,
     ) -> None:
         self.args, self.model, self.processor = args, model, processor
-        self.anchor_weight = self.model.config.anchor_weight if args.anchor_weight is None else args.anchor_weight
+        config = model.config
+        weight = config.anchor_weight if args.anchor_weight is None else args.anchor_weight
+        doubt = config.anchor_doubt if args.anchor_doubt is None else args.anchor_doubt
+        self.trust = AnchorTrust(weight, doubt, config.tau)
         split = args.split or ("validation" if args.data.startswith("fewrel:") else None)
         self._records = self._load(args.data, split)
         if args.relations:
@@ -231,7 +239,7 @@ class FewShotEvaluator:
         threshold = self._na_threshold(n_way, k_shot) if na_rate is not None else None
         # A zero-shot episode still needs a row for each relation to be drawn; its supports are not looked at.
         episodes = EpisodeDataset(own.labels, n_way, max(k_shot, 1), 1, na_rate or 0.0, args.num_episodes, args.seed)
-        return evaluate_episodes(own.vectors, episodes, own.anchors, self.anchor_weight, threshold, k_shot == 0)
+        return evaluate_episodes(own.vectors, episodes, own.anchors, self.trust, threshold, k_shot == 0)
 
     def _na_threshold(self, n_way: int, k_shot: int) -> float:
         others = self.others
@@ -239,7 +247,7 @@ class FewShotEvaluator:
             raise TkreError("na_rates need --calibrate: sentences of other relations to set the threshold on")
         try:
             return calibrate_na(
-                others.vectors, others.labels, n_way, k_shot, others.anchors, self.anchor_weight, seed=self.args.seed
+                others.vectors, others.labels, n_way, k_shot, others.anchors, self.trust, seed=self.args.seed
             )
         except TkreError as error:
             raise TkreError(

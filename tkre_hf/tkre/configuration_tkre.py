@@ -30,7 +30,9 @@ class TKREConfig(PretrainedConfig):
         span_weight: Weight of the cue and entity spans beside the relation representation, within the contrastive
             loss.
         num_learned_anchors: Size of the table of learned relation anchors; 0 embeds names and descriptions instead.
-        anchor_weight: How many supports a relation's anchor counts for in its prototype.
+        anchor_weight: How many supports a relation's anchor counts for in its prototype, where anchors alone would
+            tell all supports apart.
+        anchor_doubt: How fast it counts for less where they wouldn't (``modeling_parts.AnchorTrust``); 0 never.
         na_threshold: Cosine below which a query is none of the above; ``None`` while it isn't calibrated.
         sparse_prediction: With labels, compute the vocabulary's logits at the masked positions only.
     """
@@ -48,7 +50,8 @@ class TKREConfig(PretrainedConfig):
         lambda_scl: float = 1.0,
         span_weight: float = 0.1,
         num_learned_anchors: int = 0,
-        anchor_weight: float = 1.5,
+        anchor_weight: float = 3.0,
+        anchor_doubt: float = 1.0,
         na_threshold: float | None = None,
         sparse_prediction: bool = True,
         **kwargs: Any,
@@ -69,6 +72,7 @@ class TKREConfig(PretrainedConfig):
         self.span_weight = span_weight
         self.num_learned_anchors = num_learned_anchors
         self.anchor_weight = anchor_weight
+        self.anchor_doubt = anchor_doubt
         self.na_threshold = na_threshold
         self.sparse_prediction = sparse_prediction
         # The Trainer, and everybody who asks a model for its width, looks here.

@@ -108,21 +108,56 @@ def unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.float(), dim=-1)
 
 
-def relation_prototypes(support: Tensor, anchors: Tensor | None = None, anchor_weight: float = 1.0) -> Tensor:
-    """A relation's prototype: the direction of its supports' sum, with the anchor as so many supports more.
-
-    So an anchor decides where one support stands alone, and gives way to five.
+@dataclass(frozen=True)
+class AnchorTrust:
+    """How much the anchors of relations count for beside their supports: the less, the more these contradict them.
 
     Args:
-        support: Unit vectors of the supports, ``(..., n_way, k_shot, dim)``, or their sums with one "shot".
+        weight: How many supports an anchor counts for where anchors alone would tell all supports apart.
+        doubt: The power of their reliability that it is multiplied by; 0 trusts them whatever the supports say.
+        tau: Temperature of the anchors' judgement.
+    """
+
+    weight: float = 3.0
+    doubt: float = 1.0
+    tau: float = 0.05
+
+    def __call__(self, own: Tensor, n_way: int) -> Tensor:
+        """How many supports an anchor counts for.
+
+        Args:
+            own: The mean probability that anchors alone give to the supports' own relations, any shape.
+            n_way: Among how many relations.
+
+        Returns:
+            Of the same shape: ``weight`` at 1, nothing at chance and below.
+        """
+        chance = 1 / n_way
+        reliability = ((own - chance) / (1 - chance)).clamp(min=0) if n_way > 1 else torch.ones_like(own)
+        return self.weight * reliability**self.doubt
+
+
+def relation_prototypes(support: Tensor, anchors: Tensor | None = None, trust: AnchorTrust | None = None) -> Tensor:
+    """A relation's prototype: the direction of its supports' sum, with the anchor as so many supports more.
+
+    So an anchor decides where one support stands alone, and gives way to five; and where the anchors together take
+    supports for other relations' than their own, as in a domain that was never trained on, they count for less.
+
+    Args:
+        support: Unit vectors of the supports, ``(..., n_way, k_shot, dim)``.
         anchors: Unit vectors of the relations, ``(..., n_way, dim)``.
-        anchor_weight: How many supports the anchor counts for.
+        trust: How much they count for.
 
     Returns:
         ``(..., n_way, dim)``, unit length.
     """
     total = support.sum(-2)
-    return unit(total if anchors is None else total + anchor_weight * anchors)
+    if anchors is None:
+        return unit(total)
+    trust = trust or AnchorTrust()
+    logits = support @ anchors.unsqueeze(-3).transpose(-1, -2) / trust.tau
+    own = logits.softmax(-1).diagonal(dim1=-3, dim2=-1).mean((-1, -2))
+    return unit(total + trust(own, anchors.shape[-2])[..., None, None] * anchors)
 
 
 # Where encoders keep the dense layer, the norm and the bias of their masked language modeling head.

@@ -26,6 +26,7 @@ from transformers.utils import logging
 
 from .configuration_tkre import TKREConfig
 from .modeling_parts import (
+    AnchorTrust,
     MaskedSpanHead,
     TKREFewShotOutput,
     TKREMaskedSpanLMOutput,
@@ -34,7 +35,6 @@ from .modeling_parts import (
     masked_loss,
     mean_pool,
     pool_spans,
-    relation_prototypes,
     unit,
 )
 
@@ -384,8 +384,16 @@ class TKREForFewShotClassification(TKREPreTrainedModel):
         member = F.one_hot(support_labels, n_way).T.to(support_embeds.dtype)
         if anchor_embeds is None and not bool(member.any(1).all()):
             raise ValueError(f"relation {int((~member.any(1)).nonzero()[0])} has neither a support nor a description")
-        # (n_way, 1, dim): the sum over supports is taken by the product, so one "shot" is left.
-        return relation_prototypes((member @ support_embeds).unsqueeze(1), anchor_embeds, self.config.anchor_weight)
+        # As relation_prototypes, for relations that may differ in how many supports they have.
+        total = member @ support_embeds
+        if anchor_embeds is None:
+            return unit(total)
+        judged = (support_embeds @ anchor_embeds.T / self.config.tau).softmax(-1)
+        own = judged.gather(1, support_labels[:, None]).mean()
+        trust = AnchorTrust(self.config.anchor_weight, self.config.anchor_doubt, self.config.tau)
+        # A relation without a support has nothing else to go by.
+        weight = torch.where(member.any(1), trust(own, n_way), 1.0)
+        return unit(total + weight[:, None] * anchor_embeds)
 
     def forward(
         self,
