@@ -55,10 +55,17 @@ def test_sources_are_put_together(write: Write) -> None:
 
 def test_relations_are_kept_out_of_every_source(write: Write) -> None:
     a, b = write("a", p=2, q=1, r=1, s=1), write("b", q=2, p=1, t=1)
-    data = load_training_records(MSLMStageArguments(sources=[a], add_sources=[b], exclude_relations=["q"], hold_out=2))
+    data = load_training_records(MSLMStageArguments(sources=[a, b], exclude_relations=["q"], hold_out=2))
     assert len(data.held_out) == 3 and "q" in data.held_out and "t" not in data.held_out
     assert set(data.records["relation"]) == {"p", "q", "r", "s", "t"} - set(data.held_out)
     assert len(data.groups) == len(data.records)
+
+
+def test_added_sources_are_taken_whole(write: Write) -> None:
+    a, samples = write("a", p=2, q=3), write("samples", q=1, r=1)
+    data = load_training_records(SCLStageArguments(sources=[a], add_sources=[samples], exclude_relations=["q"]))
+    assert data.records["relation"] == ["p", "p", "q", "r"]
+    assert data.groups.tolist() == [0, 0, 1, 1] and data.held_out == ["q"]
 
 
 def test_the_bundled_corpus() -> None:
