@@ -6,7 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -167,7 +167,8 @@ class FewShotEvaluator:
         self.others = self.calibration(trained) if others is None and args.calibrate is not None else others
 
     @cached_property
-    def _own(self) -> EmbeddedRecords:
+    def embedded(self) -> EmbeddedRecords:
+        """The sentences evaluated, and their relations' anchors."""
         return self._embed(self.args.data, self._records, self.args.samples)
 
     def calibration(self, trained: Collection[str]) -> EmbeddedRecords:
@@ -199,22 +200,46 @@ class FewShotEvaluator:
         args = self.args
         labels = list(records["relation"])
         relations = sorted(set(labels))
-        bf16 = bf16_supported() if args.bf16 is None else args.bf16
-        autocast = torch.autocast(self.model.device.type, torch.bfloat16) if bf16 else nullcontext()
-        with autocast:
+        with self._autocast():
             vectors = self._encode(records)
             anchors = None
             if args.descriptions:
                 info = _relation_info(args, source, relations)
                 anchors = embed_anchors(self.model, self.processor, list(info.values()))
             if samples:
-                rows = concatenate_datasets([_of_relations(load_records(name), relations) for name in samples])
-                if not len(rows):
-                    raise TkreError(f"{', '.join(samples)} has no sentence of the relations in {source}")
+                rows = self._samples(samples, relations)
                 anchors = anchors if anchors is not None else torch.zeros(len(relations), vectors.shape[1])
                 numbers = [relations.index(label) for label in rows["relation"]]
                 anchors = with_samples(anchors, self._encode(rows), numbers, args.sample_weight)
         return EmbeddedRecords(vectors, labels, anchors)
+
+    def _samples(self, files: Sequence[str], relations: Sequence[str]) -> Dataset:
+        rows = concatenate_datasets([_of_relations(load_records(name), relations) for name in files])
+        if not len(rows):
+            raise TkreError(f"{', '.join(files)} has no sentence of the relations in {self.args.data}")
+        return rows
+
+    def embed_samples(self, files: Sequence[str]) -> Tensor:
+        """Vectors of synthetic sentences, ``(relations, sentences, dim)``: of each relation as many as all have.
+
+        Raises:
+            TkreError: A relation has none.
+        """
+        relations = sorted(self.relations)
+        rows = self._samples(files, relations)
+        labels = np.array(rows["relation"])
+        places = [np.flatnonzero(labels == label) for label in relations]
+        count = min(map(len, places))
+        if not count:
+            missing = next(label for label, place in zip(relations, places, strict=True) if not len(place))
+            raise TkreError(f"{', '.join(files)} has no sentence of {missing!r}")
+        with self._autocast():
+            vectors = self._encode(rows.select(np.concatenate([place[:count] for place in places])))
+        return vectors.unflatten(0, (len(relations), count))
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        bf16 = bf16_supported() if self.args.bf16 is None else self.args.bf16
+        return torch.autocast(self.model.device.type, torch.bfloat16) if bf16 else nullcontext()
 
     def _encode(self, records: Dataset) -> Tensor:
         try:
@@ -233,7 +258,7 @@ class FewShotEvaluator:
                 what wasn't given.
         """
         n_way, k_shot = parse_setting(setting)
-        args, own = self.args, self._own
+        args, own = self.args, self.embedded
         if k_shot == 0 and own.anchors is None:
             raise TkreError(f"{setting} is zero-shot: it needs descriptions")
         threshold = self._na_threshold(n_way, k_shot) if na_rate is not None else None
