@@ -133,7 +133,7 @@ def ways(tau: float, within: float, samples: bool) -> dict[str, Way]:
         samples: Whether there are synthetic samples.
     """
     own = trusting(3.0, 1.0, tau)
-    found = {"supports alone": supports_alone}
+    found: dict[str, Way] = {"supports alone": supports_alone}
     found |= {f"anchor as {weight:g} supports": trusting(weight, 0.0, tau) for weight in (0.5, 1.0, 1.5, 2.0, 3.0)}
     found |= {
         f"anchor as up to {weight:g}, doubt {doubt:g}": trusting(weight, doubt, tau)
