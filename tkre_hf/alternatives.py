@@ -44,6 +44,7 @@ class CompareArguments:
     settings: list[str] = field(
         default_factory=lambda: ["5w1s", "5w5s", "10w1s", "10w5s"], metadata={"help": "N-way K-shot settings."}
     )
+    label: str = field(default="", metadata={"help": "What the rows' systems begin with, to tell checkpoints apart."})
     num_episodes: int = field(default=2_000, metadata={"help": "Episodes of each setting."})
     seed: int = field(default=0, metadata={"help": "Of the episodes."})
     threads: int | None = field(default=None, metadata={"help": "Threads of this process."})
@@ -194,7 +195,7 @@ def compare(args: CompareArguments) -> list[Row]:
             rows.append(
                 Row(
                     benchmark="fewrel_held_out",
-                    system=name,
+                    system=f"{args.label}: {name}" if args.label else name,
                     setting=setting,
                     metric="accuracy",
                     value=round(statistics.fmean(correct), 2),

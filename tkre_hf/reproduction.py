@@ -34,7 +34,6 @@ class System:
     Args:
         stage1: Whether stage 1 comes first.
         stage2: Whether there is a stage 2, and how its settings differ from the recipe's.
-        training: How its training arguments differ.
         descriptions: Whether names and descriptions are part of the prototypes.
         samples: How many synthetic samples of each evaluated relation are trained on, and part of the prototypes.
         held_out: Whether it is trained without ``HELD_OUT``, and measured on those.
@@ -44,7 +43,6 @@ class System:
 
     stage1: bool = True
     stage2: dict[str, Any] | None = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
     descriptions: bool = True
     samples: int = 0
     held_out: bool = False
@@ -59,7 +57,6 @@ SYSTEMS = {
     "stages 1 + 2": System(seeds=3, na_rates=(0.0, 0.15, 0.3, 0.5)),
     "without descriptions": System(descriptions=False, seeds=3),
     "without synthetic relations": System(stage2={"sources": ["fewrel:wiki"], "shares": []}),
-    "without the last turn": System(training={"within_class_shrinkage": None}),
     "16 samples of the new relations": System(samples=16),
     "64 samples of the new relations": System(samples=64, seeds=3),
     "held out": System(held_out=True),
@@ -116,14 +113,11 @@ def train(system: System, seed: int, args: ReproduceArguments) -> Path:
             processor.save_pretrained(folder)
     if system.stage2 is None:
         return folder
-    differs = {**system.stage2, **system.training}
-    words = [*differs, *([f"samples{system.samples}"] if system.samples else [])]
+    words = [*system.stage2, *([f"samples{system.samples}"] if system.samples else [])]
     start, folder = folder, work / "-".join([folder.parent.name, "stage2", *words]) / f"seed{seed}"
     config = "stage2_fewrel_knowledge" if system.samples else "stage2_fewrel"
     stage2, training2 = _recipe(config, SCLStageArguments, SCLTrainingArguments, args, folder, common)
     stage2 = replace(stage2, checkpoint=str(start), exclude_relations=exclude, **system.stage2)
-    for name, value in system.training.items():
-        setattr(training2, name, value)
     if system.samples:
         stage2 = replace(
             stage2,
