@@ -6,9 +6,9 @@ name's module is imported when the name is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tkre_hf.lazy import lazy_exports
 from tkre_hf.registry import register as _register
 
 if TYPE_CHECKING:
@@ -61,24 +61,19 @@ _MODULES = {
     "tkre.trainer": ("MSLMTrainer", "SCLTrainer"),
     "tkre.training_args": ("MSLMTrainingArguments", "SCLTrainingArguments"),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+_get, _names = lazy_exports(__name__, _MODULES)
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        value: Any = version("tkre-hf")
-    elif name in _MODULE_OF:
-        value = getattr(import_module(f"tkre_hf.{_MODULE_OF[name]}"), name)
-    else:
-        raise AttributeError(f"module 'tkre_hf' has no attribute '{name}'")
-    globals()[name] = value
-    return value
+        return version("tkre-hf")
+    return _get(name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    return [*_names(), "__version__"]
 
 
 _register()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from tkre_hf.lazy import lazy_exports
 
-# Where each public name lives: a name is imported when it is first asked for, so that importing this stays cheap.
+# Where each public name lives.
 _MODULES = {
     "schema": ("RECORD_FEATURES", "SOURCES", "Record", "check_span", "make_record", "tokenize_text"),
     "reading": ("SkippedRows",),
@@ -16,7 +15,6 @@ _MODULES = {
     "load": ("load_records", "load_relation_info", "load_sample", "records_builder"),
     "episodes": ("Episode", "EpisodeDataset"),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Episode",
@@ -44,14 +42,4 @@ __all__ = [
     "tokenize_text",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(__name__, _MODULES)
