@@ -37,7 +37,7 @@ class System:
         descriptions: Whether names and descriptions are part of the prototypes.
         samples: How many synthetic samples of each evaluated relation are trained on, and part of the prototypes.
         held_out: Whether it is trained without ``HELD_OUT``, and measured on those.
-        na_rates: Rates of none of the above that are measured at 5-way 1-shot.
+        na_rates: Rates of none of the above that are measured as well, on the first validation set.
         seeds: How many seeds.
     """
 
@@ -165,32 +165,27 @@ def measure(name: str, system: System, folders: list[str], args: ReproduceArgume
     """Measures a system on both validation sets, or on what it held out, and writes the rows."""
     for part in _parts(system):
         settings = ["5w1s", "5w5s", "10w1s", "10w5s"]
-        arguments = FewShotArguments(
-            model=folders,
-            data="fewrel:pubmed" if part == "pubmed" else "fewrel:wiki",
-            split="train" if system.held_out else None,
-            relations=HELD_OUT if system.held_out else [],
-            data_dir=args.data_dir,
-            settings=settings + (["5w0s", "10w0s"] if system.descriptions else []),
-            descriptions=system.descriptions,
-            samples=sample_files(system, part, args) if system.samples else [],
-            relation_info=args.relation_schema if system.samples and not system.held_out else None,
-            num_episodes=args.num_episodes,
-            benchmark="fewrel_held_out" if system.held_out else f"fewrel_val_{part}",
-            system=name,
+        rates = list(system.na_rates) if part == "wiki" else []
+        rows, _ = evaluate_few_shot(
+            FewShotArguments(
+                model=folders,
+                data="fewrel:pubmed" if part == "pubmed" else "fewrel:wiki",
+                split="train" if system.held_out else None,
+                relations=HELD_OUT if system.held_out else [],
+                data_dir=args.data_dir,
+                settings=settings + (["5w0s", "10w0s"] if system.descriptions else []),
+                na_rates=rates,
+                calibrate="fewrel:wiki" if rates else None,
+                calibrate_model=str(train(SYSTEMS["held out"], args.seeds[0], args)) if rates else None,
+                descriptions=system.descriptions,
+                samples=sample_files(system, part, args) if system.samples else [],
+                relation_info=args.relation_schema if system.samples and not system.held_out else None,
+                num_episodes=args.num_episodes,
+                benchmark="fewrel_held_out" if system.held_out else f"fewrel_val_{part}",
+                system=name,
+            )
         )
-        rows, _ = evaluate_few_shot(arguments)
-        if system.na_rates and part == "wiki":
-            rows += evaluate_few_shot(
-                replace(
-                    arguments,
-                    settings=["5w1s"],
-                    na_rates=list(system.na_rates),
-                    calibrate="fewrel:wiki",
-                    calibrate_model=str(train(SYSTEMS["held out"], args.seeds[0], args)),
-                    benchmark="fewrel_nota",
-                )
-            )[0][1:]
+        rows = [replace(row, benchmark="fewrel_nota") if " na" in row.setting else row for row in rows]
         print(table(rows), flush=True)
         write_rows(args.output, rows)
         write_page(args.output, "FewRel")
