@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tkre_hf.data.fewrel import FewRel
     from tkre_hf.data.jsonl import OpenNREJsonl
     from tkre_hf.data.load import load_records
+    from tkre_hf.evaluation.metrics import SemEvalMacroF1, TacredMicroF1
     from tkre_hf.tkre.configuration_tkre import TKREConfig
     from tkre_hf.tkre.modeling_tkre import (
         TKREForFewShotClassification,
@@ -35,12 +36,14 @@ __all__ = [
     "OpenNREJsonl",
     "SCLTrainer",
     "SCLTrainingArguments",
+    "SemEvalMacroF1",
     "TKREConfig",
     "TKREForFewShotClassification",
     "TKREForMaskedSpanLM",
     "TKREForPreTraining",
     "TKREModel",
     "TKREProcessor",
+    "TacredMicroF1",
     "load_records",
 ]
 
@@ -50,6 +53,7 @@ _MODULES = {
     "data.fewrel": ("FewRel",),
     "data.jsonl": ("OpenNREJsonl",),
     "data.load": ("load_records",),
+    "evaluation.metrics": ("SemEvalMacroF1", "TacredMicroF1"),
     "tkre.configuration_tkre": ("TKREConfig",),
     "tkre.modeling_tkre": (
         "TKREForFewShotClassification",

@@ -157,6 +157,11 @@ def table(rows: Sequence[Row]) -> str:
         lines.setdefault((row.system, row.knowledge), {})[row.setting] = f"{row.value:.1f}{interval}"
     cells = [["system", "knowledge", *settings], ["---", "---", *["---:"] * len(settings)]]
     cells += [[*key, *[values.get(setting, "") for setting in settings]] for key, values in lines.items()]
+    return markdown(cells)
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """A Markdown table that lines up; the second of its lines holds the columns' dashes."""
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     # A dashed cell grows with its column, keeping the colon that aligns it to the right.
     padded = [
