@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from tkre_hf.data.episodes import EpisodeDataset
     from tkre_hf.data.fewrel import FewRel
     from tkre_hf.data.jsonl import OpenNREJsonl
+    from tkre_hf.data.kshot import KShotManifest, draw_kshot
     from tkre_hf.data.load import load_records
+    from tkre_hf.data.semeval import SemEval2010Task8
+    from tkre_hf.data.tacred import Tacred
     from tkre_hf.tkre.configuration_tkre import TKREConfig
     from tkre_hf.tkre.modeling_tkre import (
         TKREForFewShotClassification,
@@ -30,17 +33,21 @@ if TYPE_CHECKING:
 __all__ = [
     "EpisodeDataset",
     "FewRel",
+    "KShotManifest",
     "MSLMTrainer",
     "MSLMTrainingArguments",
     "OpenNREJsonl",
     "SCLTrainer",
     "SCLTrainingArguments",
+    "SemEval2010Task8",
     "TKREConfig",
     "TKREForFewShotClassification",
     "TKREForMaskedSpanLM",
     "TKREForPreTraining",
     "TKREModel",
     "TKREProcessor",
+    "Tacred",
+    "draw_kshot",
     "load_records",
 ]
 
@@ -49,7 +56,10 @@ _MODULES = {
     "data.episodes": ("EpisodeDataset",),
     "data.fewrel": ("FewRel",),
     "data.jsonl": ("OpenNREJsonl",),
+    "data.kshot": ("KShotManifest", "draw_kshot"),
     "data.load": ("load_records",),
+    "data.semeval": ("SemEval2010Task8",),
+    "data.tacred": ("Tacred",),
     "tkre.configuration_tkre": ("TKREConfig",),
     "tkre.modeling_tkre": (
         "TKREForFewShotClassification",
