@@ -53,6 +53,15 @@ def test_sources_are_put_together(write: Write) -> None:
     assert data.held_out == []
 
 
+def test_a_published_data_set_is_trained_on_by_its_training_part_alone(write: Write, tmp_path: Path) -> None:
+    row = {"token": ["a", "b"], "h": {"pos": [0, 1]}, "t": {"pos": [1, 2]}, "relation": "Other"}
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.txt").write_text(json.dumps(row | {"id": name}))
+    sources = ["semeval:opennre", write("a", p=1)]
+    data = load_training_records(SCLStageArguments(sources=sources, data_dir=str(tmp_path)))
+    assert data.records["id"] == ["train", "a-p-0"]
+
+
 def test_relations_are_kept_out_of_every_source(write: Write) -> None:
     a, b = write("a", p=2, q=1, r=1, s=1), write("b", q=2, p=1, t=1)
     data = load_training_records(MSLMStageArguments(sources=[a, b], exclude_relations=["q"], hold_out=2))

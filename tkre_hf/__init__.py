@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from tkre_hf.data.episodes import EpisodeDataset
     from tkre_hf.data.fewrel import FewRel
     from tkre_hf.data.jsonl import OpenNREJsonl
+    from tkre_hf.data.kshot import KShotManifest, draw_kshot
     from tkre_hf.data.load import load_records
+    from tkre_hf.data.semeval import SemEval2010Task8
+    from tkre_hf.data.tacred import Tacred
     from tkre_hf.evaluation.metrics import SemEvalMacroF1, TacredMicroF1
     from tkre_hf.tkre.configuration_tkre import TKREConfig
     from tkre_hf.tkre.modeling_tkre import (
@@ -31,11 +34,13 @@ if TYPE_CHECKING:
 __all__ = [
     "EpisodeDataset",
     "FewRel",
+    "KShotManifest",
     "MSLMTrainer",
     "MSLMTrainingArguments",
     "OpenNREJsonl",
     "SCLTrainer",
     "SCLTrainingArguments",
+    "SemEval2010Task8",
     "SemEvalMacroF1",
     "TKREConfig",
     "TKREForFewShotClassification",
@@ -43,7 +48,9 @@ __all__ = [
     "TKREForPreTraining",
     "TKREModel",
     "TKREProcessor",
+    "Tacred",
     "TacredMicroF1",
+    "draw_kshot",
     "load_records",
 ]
 
@@ -52,7 +59,10 @@ _MODULES = {
     "data.episodes": ("EpisodeDataset",),
     "data.fewrel": ("FewRel",),
     "data.jsonl": ("OpenNREJsonl",),
+    "data.kshot": ("KShotManifest", "draw_kshot"),
     "data.load": ("load_records",),
+    "data.semeval": ("SemEval2010Task8",),
+    "data.tacred": ("Tacred",),
     "evaluation.metrics": ("SemEvalMacroF1", "TacredMicroF1"),
     "tkre.configuration_tkre": ("TKREConfig",),
     "tkre.modeling_tkre": (

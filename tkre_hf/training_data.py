@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 
-from tkre_hf.data import RelationInfo, complete_relation_info, load_records, load_relation_info
+from tkre_hf.data import RelationInfo, complete_relation_info, load_records, load_relation_info, published_splits
 from tkre_hf.errors import TkreError
 from tkre_hf.tkre.markers import MARKERS
 from tkre_hf.tkre.training_args import TKRETrainingArguments
@@ -33,8 +33,8 @@ class StageArguments:
     sources: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "What to train on: files (.json in FewRel's format, .jsonl or .txt with JSON lines), fewrel:wiki, "
-            "or sample:train, the bundled corpus."
+            "help": "What to train on: files (.json in FewRel's format, .jsonl or .txt with JSON lines), a published "
+            "data set (fewrel:wiki, tacred:tacred, semeval:opennre ...), or sample:train, the bundled corpus."
         },
     )
     add_sources: list[str] = field(
@@ -42,7 +42,8 @@ class StageArguments:
         metadata={"help": "Further sources, such as samples that an LLM wrote of the relations a user is after."},
     )
     data_dir: str | None = field(
-        default=None, metadata={"help": "Folder of FewRel's files, for fewrel:wiki; without it they are downloaded."}
+        default=None,
+        metadata={"help": "Folder of a published data set's files; without it FewRel's are downloaded."},
     )
     skip_invalid: bool = field(
         default=False, metadata={"help": "Leave wrong rows out, and list them, where the first one is an error."}
@@ -200,9 +201,9 @@ def load_training_records(args: StageArguments, training_args: TKRETrainingArgum
             parts.append(
                 load_records(
                     name,
-                    # A source of several splits, fewrel:wiki, is trained on by its own training part alone.
-                    split="train" if name == "fewrel:wiki" else None,
-                    data_dir=args.data_dir if name.startswith("fewrel:") else None,
+                    # A source of several splits, such as fewrel:wiki, is trained on by its training part alone.
+                    split="train" if "train" in published_splits(name) else None,
+                    data_dir=args.data_dir if published_splits(name) else None,
                     skip_invalid=args.skip_invalid,
                 )
             )
@@ -254,7 +255,7 @@ def relation_texts(args: SCLStageArguments, relations: Sequence[str]) -> dict[st
     info: dict[str, RelationInfo] = {}
     named = [name for name in [*args.sources, *args.add_sources] if name.startswith(("fewrel:", "sample:"))]
     for name in dict.fromkeys([*args.relation_info, *named]):
-        found = load_relation_info(name, data_dir=args.data_dir if name.startswith("fewrel:") else None)
+        found = load_relation_info(name, data_dir=args.data_dir if published_splits(name) else None)
         info = {**found, **info}
     bare = [label for label in relations if label not in info]
     if bare and not args.learned_anchors:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ class RecordsConfig(datasets.BuilderConfig):
         """The local files of each split; empty if they are yet to be downloaded."""
         return {split: [Path(file) for file in files] for split, files in (self.data_files or {}).items()}
 
+    def side_files(self) -> list[Path]:
+        """Other local files that the records depend on, such as a patch of their labels."""
+        return []
+
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
         """Names the cache folder after the settings, the files' contents and this package's readers.
 
@@ -46,10 +50,41 @@ class RecordsConfig(datasets.BuilderConfig):
         of the readers; a file that was only touched is not.
         """
         settings = {key: value for key, value in config_kwargs.items() if key not in ("data_files", "data_dir")}
-        contents = {
-            split: [(str(path), _sha256(path)) for path in paths] for split, paths in self.source_files().items()
-        }
+        files = {**self.source_files(), "": self.side_files()}
+        contents = {split: [(str(path), _sha256(path)) for path in paths] for split, paths in files.items()}
         return super().create_config_id({**settings, "contents": Hasher.hash([contents, _readers()])}, custom_features)
+
+
+@dataclass
+class PublishedConfig(RecordsConfig):
+    """The settings of a builder whose files have the names that their publisher gave them.
+
+    Args:
+        split_files: The publisher's file of each split, with its folder in the publisher's archive if it has one;
+            ``data_files`` takes its place with files of your own.
+        data_dir: The unpacked archive, or a folder with its files alone; a split whose file isn't there is left out.
+        publisher: What the data are, where they come from and where they go, for the error; empty if the builder
+            downloads what it isn't given.
+    """
+
+    split_files: dict[str, str] = field(default_factory=dict)
+    publisher: str = ""
+
+    def source_files(self) -> dict[str, list[Path]]:
+        if self.data_files or (self.data_dir is None and not self.publisher):
+            return super().source_files()
+        where = f": {self.publisher}" if self.publisher else ""
+        if self.data_dir is None:
+            raise TkreError(f"{self.name} needs a data_dir{where}")
+        found: dict[str, list[Path]] = {}
+        for split, name in self.split_files.items():
+            places = (Path(self.data_dir, name), Path(self.data_dir, Path(name).name))
+            if file := next((place for place in places if place.is_file()), None):
+                found[split] = [file]
+        if not found:
+            names = ", ".join(Path(name).name for name in self.split_files.values())
+            raise TkreError(f"{self.data_dir} holds none of {names}{where}")
+        return found
 
 
 class RecordsBuilder(datasets.GeneratorBasedBuilder):

@@ -112,11 +112,8 @@ class EpisodeDataset(Sequence[Episode]):
         asked = self.k_shot + self.n_query
         short = [(name, n) for name, n in zip(self.relation_names, self._counts.tolist(), strict=True) if n < asked]
         if short:
-            listed = ", ".join(f"{name!r} has {n}" for name, n in short[:5])
-            more = f" and {len(short) - 5} more relations have too few" if len(short) > 5 else ""
-            raise TkreError(
-                f"each relation needs {asked} rows ({self.k_shot} support + {self.n_query} query), but {listed}{more}"
-            )
+            parts = f"{self.k_shot} support + {self.n_query} query"
+            raise TkreError(f"each relation needs {asked} rows ({parts}), but {list_short(short)}")
 
     def __len__(self) -> int:
         return self.num_episodes
@@ -174,6 +171,12 @@ class EpisodeDataset(Sequence[Episode]):
         for taken in np.sort(relations, axis=1).T:
             others += others >= taken[:, None]
         return self._rows[self._starts[others] + _below(row_words, self._counts[others])]
+
+
+def list_short(short: Sequence[tuple[str, int]]) -> str:
+    """Lists relations that have too few rows, each with the number it has, for an error."""
+    listed = ", ".join(f"{name!r} has {n}" for name, n in short[:5])
+    return listed + (f" and {len(short) - 5} more relations have too few" if len(short) > 5 else "")
 
 
 def _below(words: _WordArray, count: IntArray | np.int64) -> IntArray:

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 from datasets import Features, List, Value
 
-from tkre_hf.data.builder import RecordsBuilder, RecordsConfig
+from tkre_hf.data.builder import PublishedConfig, RecordsBuilder
 from tkre_hf.data.episodes import EpisodeDataset
-from tkre_hf.data.reading import RowView, UniqueIds, read_json, shorten
+from tkre_hf.data.reading import RowView, UniqueIds, read_json, record_or_error, shorten
 from tkre_hf.data.relations import RelationInfo, read_relation_info
 from tkre_hf.data.schema import RECORD_FEATURES, CharSpan, Record
 from tkre_hf.errors import InvalidRowError, TkreError
@@ -40,25 +40,9 @@ SHA256 = {
 
 
 @dataclass
-class FewRelConfig(RecordsConfig):
-    """Which files of FewRel to read.
-
-    Args:
-        split_files: The publisher's file name of each split; ``data_files`` takes its place with files of your own.
-        data_dir: The folder that holds them; a split whose file isn't there is left out. Without it they are
-            downloaded from the publisher's repository and their checksums compared.
-    """
-
-    split_files: dict[str, str] = field(default_factory=dict)
-
-    def source_files(self) -> dict[str, list[Path]]:
-        if self.data_files or self.data_dir is None:
-            return super().source_files()
-        files = {split: Path(self.data_dir, name) for split, name in self.split_files.items()}
-        found = {split: [file] for split, file in files.items() if file.is_file()}
-        if not found:
-            raise TkreError(f"{self.data_dir} holds none of {', '.join(self.split_files.values())}")
-        return found
+class FewRelConfig(PublishedConfig):
+    """Which files of FewRel to read; without a ``data_dir`` they are downloaded from the publisher's repository and
+    their checksums compared."""
 
 
 class FewRel(RecordsBuilder):
@@ -85,15 +69,7 @@ class FewRel(RecordsBuilder):
 
     def read(self, path: Path, ids: UniqueIds) -> Iterator[Record | InvalidRowError]:
         for row, relation, number in _sentences(path):
-            try:
-                if isinstance(row, InvalidRowError):
-                    raise row
-                record = parse_sentence(row, relation, f"{relation}-{number}")
-                ids.check(record["id"], row.file, row.row)
-            except InvalidRowError as error:
-                yield error
-            else:
-                yield record
+            yield record_or_error(row, partial(parse_sentence, relation=relation, id=f"{relation}-{number}"), ids)
 
     def source_files(self, dl_manager: Any) -> Mapping[str, Sequence[Path]]:
         local = self.config.source_files()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tkre_hf.data.builder import RecordsBuilder
-from tkre_hf.data.reading import RowView, UniqueIds, read_json_lines, shorten
+from tkre_hf.data.reading import RowView, UniqueIds, read_json_lines, record_or_error, shorten
 from tkre_hf.data.schema import CharSpan, Record, check_span, check_text, tokenize_text
 from tkre_hf.errors import InvalidRowError
 
@@ -39,7 +39,7 @@ class OpenNREJsonl(RecordsBuilder):
 
     def read(self, path: Path, ids: UniqueIds) -> Iterator[Record | InvalidRowError]:
         for row in read_json_lines(path):
-            yield row if isinstance(row, InvalidRowError) else _record_or_error(row, ids)
+            yield record_or_error(row, parse_row, ids)
 
 
 def parse_row(row: RowView) -> Record:
@@ -55,15 +55,6 @@ def parse_row(row: RowView) -> Record:
         raise row.error("", f"the keys ({found}) are of no known shape; expected {expected}")
     parse, _ = SHAPES[shapes[0]]
     return parse(row)
-
-
-def _record_or_error(row: RowView, ids: UniqueIds) -> Record | InvalidRowError:
-    try:
-        record = parse_row(row)
-        ids.check(record["id"], row.file, row.row)
-    except InvalidRowError as error:
-        return error
-    return record
 
 
 def _row_id(row: RowView) -> str:

@@ -7,19 +7,28 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from tkre_hf.data.builder import RecordsBuilder, local_data_files
+from tkre_hf.data.builder import PublishedConfig, RecordsBuilder, local_data_files
 from tkre_hf.data.fewrel import RELATION_NAMES, FewRel
 from tkre_hf.data.jsonl import OpenNREJsonl
 from tkre_hf.data.reading import SkippedRows
 from tkre_hf.data.relations import RelationInfo, complete_relation_info, read_relation_info
 from tkre_hf.data.sample import SAMPLE_RELATIONS, SAMPLE_SPLITS
+from tkre_hf.data.semeval import SemEval2010Task8
+from tkre_hf.data.tacred import Tacred
 from tkre_hf.errors import TkreError
 
-_FEWREL = tuple(config.name for config in FewRel.BUILDER_CONFIGS if config.split_files)
+# What stands before the colon of a published source; a builder's configuration stands after it.
+_FAMILIES: dict[str, type[RecordsBuilder]] = {"fewrel": FewRel, "tacred": Tacred, "semeval": SemEval2010Task8}
+_PUBLISHED: dict[str, PublishedConfig] = {
+    f"{family}:{config.name}": config
+    for family, builder in _FAMILIES.items()
+    for config in builder.BUILDER_CONFIGS
+    if config.split_files
+}
 _JSON_LINES = (".jsonl", ".txt")
 _EXPECTED = (
     "expected a file (.json: FewRel's format; .jsonl or .txt: JSON lines), "
-    + ", ".join(f"fewrel:{name}" for name in _FEWREL)
+    + ", ".join(_PUBLISHED)
     + ", or "
     + ", ".join(f"sample:{split}" for split in SAMPLE_SPLITS)
 )
@@ -40,9 +49,11 @@ def load_records(
 
     Args:
         source: A file, ``.json`` in FewRel's format or ``.jsonl`` or ``.txt`` with JSON lines (also ``.gz`` of these);
-            or ``fewrel:wiki``, ``fewrel:pubmed``; or ``sample:train``, ``sample:validation``, the bundled corpus.
+            or a published data set, ``fewrel:wiki``, ``fewrel:pubmed``, ``tacred:tacred``, ``tacred:tacrev``,
+            ``tacred:retacred``, ``semeval:opennre``, ``semeval:raw``; or ``sample:train``, ``sample:validation``, the
+            bundled corpus.
         split: Which split, or a slice such as ``train[:100]``; only a source of several splits needs it.
-        data_dir: The folder of FewRel's files; without it they are downloaded.
+        data_dir: The folder of a published data set's files; FewRel's are downloaded without it.
         skip_invalid: Leave wrong rows out, with a warning that lists them, where otherwise the first one is an error.
         skipped: Takes the rows left out.
         cache_dir: In place of the cache of datasets.
@@ -79,11 +90,11 @@ def records_builder(
     """
     common = {"skip_invalid": skip_invalid, "cache_dir": None if cache_dir is None else str(cache_dir)}
     family, _, name = str(source).partition(":")
-    if family == "fewrel" and name in _FEWREL:
+    if published_splits(source):
         folder = None if data_dir is None else str(data_dir)
-        return FewRel(config_name=name, data_dir=folder, **common)
+        return _FAMILIES[family](config_name=name, data_dir=folder, **common)
     if data_dir is not None:
-        raise TkreError(f"{source} takes no data_dir; it is for fewrel:{', fewrel:'.join(_FEWREL)}")
+        raise TkreError(f"{source} takes no data_dir; it is for {', '.join(_PUBLISHED)}")
     if family == "sample" and name in SAMPLE_SPLITS:
         return OpenNREJsonl(data_files=local_data_files({name: SAMPLE_SPLITS[name]}), **common)
     path = Path(source)
@@ -93,6 +104,12 @@ def records_builder(
     if kind == ".json":
         return FewRel(config_name="file", data_files=local_data_files({"train": path}), **common)
     raise TkreError(f"{source} is no source of records: {_EXPECTED}")
+
+
+def published_splits(source: str | Path) -> tuple[str, ...]:
+    """The splits of a published data set such as ``fewrel:wiki``, which takes a ``data_dir``; of all else, none."""
+    config = _PUBLISHED.get(str(source))
+    return tuple(config.split_files) if config else ()
 
 
 def load_sample(split: str = "train") -> Dataset:
@@ -119,7 +136,7 @@ def load_relation_info(
     family, _, name = str(source).partition(":")
     if family == "sample":
         source = SAMPLE_RELATIONS
-    elif family == "fewrel" and name in _FEWREL:
+    elif family == "fewrel" and published_splits(source):
         if data_dir is None:
             info = FewRel(config_name=name).relation_info
             return info if relations is None else complete_relation_info(relations, info)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -154,6 +154,26 @@ class RowView:
             raise self.error(names.get(error.field, error.field), error.reason) from None
 
 
+def record_or_error(
+    row: RowView | InvalidRowError, parse: Callable[[RowView], Record], ids: UniqueIds
+) -> Record | InvalidRowError:
+    """A row's record, or the error that stands in its place.
+
+    Args:
+        row: The row, or what is wrong with it already.
+        parse: Turns a row into a record, or raises an InvalidRowError.
+        ids: Refuses the record's id if an earlier row has it.
+    """
+    if isinstance(row, InvalidRowError):
+        return row
+    try:
+        record = parse(row)
+        ids.check(record["id"], row.file, row.row)
+    except InvalidRowError as error:
+        return error
+    return record
+
+
 def read_bytes(path: str | Path) -> bytes:
     """The bytes of a file, unpacked if its name ends in ``.gz``; a byte order mark at its beginning is dropped.
 
@@ -196,9 +216,9 @@ def read_json_lines(path: str | Path) -> Iterator[RowView | InvalidRowError]:
         if not raw.strip():
             continue
         try:
-            data = _parse(raw.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            yield InvalidRowError(path, line, "", _not_utf8(error))
+            data = _parse(decode(path, line, raw))
+        except InvalidRowError as error:
+            yield error
         except json.JSONDecodeError as error:
             yield InvalidRowError(path, line, "", _broken(error))
         except (ValueError, RecursionError) as error:
@@ -208,6 +228,18 @@ def read_json_lines(path: str | Path) -> Iterator[RowView | InvalidRowError]:
                 yield RowView(path, line, data)
             else:
                 yield InvalidRowError(path, line, "", f"expected a JSON object, found {shorten(data)}")
+
+
+def decode(file: str | Path, row: int | str, raw: bytes) -> str:
+    """The text of a row.
+
+    Raises:
+        InvalidRowError: It is not UTF-8.
+    """
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRowError(file, row, "", _not_utf8(error)) from None
 
 
 def shorten(value: Any, limit: int = 60) -> str:

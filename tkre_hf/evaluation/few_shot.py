@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from tkre_hf.console import quiet_libraries
-from tkre_hf.data import EpisodeDataset, load_records, load_relation_info
+from tkre_hf.data import EpisodeDataset, load_records, load_relation_info, published_splits
 from tkre_hf.data.relations import RelationInfo, complete_relation_info
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import (
@@ -404,4 +404,4 @@ def _relation_info(args: FewShotArguments, source: str, relations: Sequence[str]
 
 
 def _data_dir(args: FewShotArguments, source: str) -> str | None:
-    return args.data_dir if source.startswith("fewrel:") else None
+    return args.data_dir if published_splits(source) else None
