@@ -250,6 +250,38 @@ def test_secrets_in_urls_are_not_shown() -> None:
     assert Redactor("abc", None, "")("key=abc") == "key=[token]"
 
 
+def test_a_secret_is_known_in_every_form_a_library_writes_it() -> None:
+    redact = Redactor("pä'ss\n")
+    for text in ("pä'ss\n", "pä'ss", repr("Bearer pä'ss\n"), repr("pä'ss\n".encode()), json.dumps("pä'ss\n")):
+        assert "ss" not in redact(text), text
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_token_with_a_line_break_at_its_end_is_sent_without(
+    kind: str, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TKRE_API_KEY", "secret-123\n")
+    server = Server(token="secret-123")
+    (answer,) = ask(server, kind, stream=stream)
+    assert isinstance(answer, Answer), answer
+    assert server.headers[0]["Authorization"] == "Bearer secret-123"
+
+
+@pytest.mark.parametrize("token", ["secret-123\nnext", "secret 123", "secret-123\x07", "sécret-123"])
+def test_a_token_no_header_can_hold_is_not_repeated(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TKRE_API_KEY", token)
+    with pytest.raises(TkreError, match="the token of TKRE_API_KEY holds") as error:
+        find_token("http://127.0.0.1")
+    assert "cret" not in str(error.value)
+    monkeypatch.setenv("TKRE_API_KEY", " \n")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: f"\n{token}")
+    with pytest.raises(TkreError, match="the token of `hf auth login` holds") as error:
+        find_token(None)
+    assert "cret" not in str(error.value)
+    assert find_token("http://127.0.0.1") is None
+
+
 def test_a_key_depends_on_all_an_answer_depends_on() -> None:
     keys = {request(seed).key("m") for seed in range(3)} | {request().key("n"), request(count=2).key("m")}
     assert len(keys) == 5

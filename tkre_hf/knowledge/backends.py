@@ -204,15 +204,26 @@ def find_token(url: str | None) -> str | None:
 
     Args:
         url: The server; None for providers reached through the Hub.
+
+    Raises:
+        TkreError: The token holds what no header can: a client's error would repeat it.
     """
-    if token := os.environ.get(API_KEY_VARIABLE):
+    if token := _checked(os.environ.get(API_KEY_VARIABLE), API_KEY_VARIABLE):
         return token
     host = urlsplit(url).hostname or "" if url else "huggingface.co"
     if any(host == known or host.endswith("." + known) for known in _HUB_HOSTS):
         from huggingface_hub import get_token
 
-        return get_token()
+        return _checked(get_token(), "`hf auth login`")
     return None
+
+
+def _checked(token: str | None, source: str) -> str | None:
+    # A secret that is mounted as a file often ends with a line break.
+    token = (token or "").strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise TkreError(f"the token of {source} holds a space, a line break or a letter that no token has")
+    return token or None
 
 
 async def get_json(url: str, token: str | None) -> Any:
@@ -262,7 +273,21 @@ class Redactor:
     """
 
     def __init__(self, *secrets: str | None) -> None:
-        self.secrets = [secret for secret in secrets if secret]
+        # A library names a value as it was given, without its edges, or with the escapes of a literal.
+        forms = {
+            form
+            for secret in secrets
+            if secret
+            for form in (
+                secret,
+                secret.strip(),
+                repr(secret)[1:-1],
+                repr(secret.encode("utf-8", "backslashreplace"))[2:-1],
+                json.dumps(secret)[1:-1],
+            )
+        }
+        # The longest first: of a form that holds another, no rest may stay.
+        self.secrets = sorted(filter(None, forms), key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         for secret in self.secrets:
