@@ -242,6 +242,10 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     date = parse_retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True))
     assert date is not None and 50 < date <= 60
     assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    for zone in ("", " -0000", " +0000"):
+        date = parse_retry_after(f"{datetime.now(UTC) + timedelta(seconds=60):%a, %d %b %Y %H:%M:%S}{zone}")
+        assert date is not None and 50 < date <= 60
+    assert parse_retry_after("nan") is None and parse_retry_after("inf") is None
 
 
 def test_secrets_in_urls_are_not_shown() -> None:

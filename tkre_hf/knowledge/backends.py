@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -178,16 +179,21 @@ def parse_retry_after(value: str | None) -> float | None:
     if not value:
         return None
     try:
-        return max(float(value), 0.0)
+        seconds = float(value)
     except ValueError:
         pass
+    else:
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
     from datetime import UTC, datetime
     from email.utils import parsedate_to_datetime
 
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
+    if date.tzinfo is None:
+        # HTTP knows no other time; not every server says so.
+        date = date.replace(tzinfo=UTC)
     return max((date - datetime.now(UTC)).total_seconds(), 0.0)
 
 
