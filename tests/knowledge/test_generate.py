@@ -233,12 +233,30 @@ def test_a_refused_request_is_not_repeated(tmp_path: Path) -> None:
     def reply(request: Request, times: int) -> str:
         if request.relation == "r1":
             raise RefusedError("prompt too long")
-        return Model.write(request, times)
+        return "{}" if request.relation == "r2" else Model.write(request, times)
 
     model = Model(reply)
-    runner = run(tmp_path, model)
-    assert [job.accepted for job in runner.jobs] == [0, 20, 20]
-    assert len(model.asked) == 12 and len(runner.failures) == 4
+    runner = run(tmp_path, model, limits=Limits(max_tries=4))
+    assert [job.accepted for job in runner.jobs] == [0, 0, 20]
+    assert len(model.asked) == 4 + 4 * 4 + 4 and len(runner.failures) == 4
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.05])
+def test_one_refused_request_costs_no_more_than_its_rows(tmp_path: Path, delay: float) -> None:
+    class Late(Model):
+        async def complete(self, request: Request) -> Answer:
+            if request.relation == "r1" and request.attempt == 0:
+                await asyncio.sleep(delay)
+                self.asked.append(request.key(self.model))
+                raise RefusedError("400: prompt too long")
+            return await super().complete(request)
+
+    limits = Limits(concurrency=2, backoff=0)
+    runner = run(tmp_path, model := Late(delay=lambda: 0.001), limits=limits)
+    assert [job.accepted for job in runner.jobs] == [20, 20, 20]
+    assert len(model.asked) == 13 and len(runner.failures) == 1
+    runner = run(tmp_path, model := Late(), limits=limits)
+    assert model.asked == [] and [job.accepted for job in runner.jobs] == [20, 20, 20]
 
 
 @pytest.mark.parametrize("error", [TkreError("401: token"), TransientError("connection refused")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +33,8 @@ _REFUSED = "refused: "
 class Job:
     """Rows that are wanted, and how to ask for them.
 
+    A job of which every request of a round was refused is given up.
+
     Attributes:
         name: Unique in the run: a relation, or a labelled row's id.
         relation: The label, for the report.
@@ -55,7 +57,7 @@ class Job:
     accepted: int = 0
     attempts: int = 0
     asked: int = 0
-    refused: str = ""
+    given_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class Runner:
         self._in_a_row = 0
         self._judged = self._good = 0
         self._gap = False
+        self._refusals: Counter[str] = Counter()
         self.unjudged = 0
         self._bar = tqdm(total=sum(job.quota for job in jobs), unit="row", disable=None if progress else True)
 
@@ -190,7 +193,7 @@ class Runner:
     def _requests(self) -> Iterator[tuple[Job, Request]]:
         for job in self.jobs:
             missing = job.quota - job.accepted
-            while missing > 0 and not job.refused:
+            while missing > 0 and not job.given_up:
                 count = min(missing, job.per_request)
                 request = job.ask(job.attempts, count, job.asked)
                 job.attempts, job.asked, missing = job.attempts + 1, job.asked + count, missing - count
@@ -200,10 +203,11 @@ class Runner:
         """Sends one round of requests; says whether there were any."""
         slots = asyncio.Semaphore(self.limits.concurrency)
         waiting: deque[tuple[Job, Request, str, asyncio.Task[Answer | str | None] | Answer | str]] = deque()
-        any_asked = False
+        asked: Counter[str] = Counter()
+        self._refusals.clear()
         try:
             for job, request in self._requests():
-                any_asked = True
+                asked[job.name] += 1
                 key = request.key(self.backend.model)
                 known = self.folder.answer(key)
                 if known is None:
@@ -227,7 +231,10 @@ class Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return any_asked
+        # Not before all are known: which of them is refused first depends on the server's timing.
+        for job in self.jobs:
+            job.given_up |= 0 < asked[job.name] == self._refusals[job.name]
+        return bool(asked)
 
     async def _take(self, job: Job, request: Request, key: str, outcome: Any) -> None:
         if isinstance(outcome, asyncio.Task):
@@ -238,8 +245,7 @@ class Runner:
             self.unjudged += isinstance(outcome, Answer)
         elif isinstance(outcome, str):
             self.failures[key] = f"{job.name}, attempt {request.attempt}: {outcome}"
-            if outcome.startswith(_REFUSED):
-                job.refused = outcome
+            self._refusals[job.name] += outcome.startswith(_REFUSED)
         else:
             self._judge(job, request, key, outcome)
 
