@@ -199,6 +199,25 @@ def test_offline_mode_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(ask(Server(), "inference")[0], Answer)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("provider", "reason"), [("nobody", "'nobody'"), ("together", "api_key")])
+def test_what_keeps_every_request_from_being_sent_stops_the_run(
+    provider: str, reason: str, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("huggingface_hub.utils._auth", "huggingface_hub.inference._providers._common"):
+        monkeypatch.setattr(f"{module}.get_token", lambda: None)
+
+    async def go() -> Answer:
+        backend = await InferenceBackend.connect("model", provider=provider, stream=stream)
+        try:
+            return await backend.complete(request())
+        finally:
+            await backend.close()
+
+    with pytest.raises(TkreError, match=f"nothing can be sent to {provider}: .*{reason}.*TKRE_API_KEY"):
+        asyncio.run(go())
+
+
 def test_a_model_must_be_known() -> None:
     with pytest.raises(TkreError, match="--model"):
         asyncio.run(InferenceBackend.connect(None))

@@ -278,12 +278,68 @@ def test_when_nobody_answers_the_run_stops_and_goes_on_later(tmp_path: Path, err
     model = Model()
     runner = run(tmp_path, model)
     assert [job.accepted for job in runner.jobs] == [20, 20, 20]
-    failed = sum("failed" in row for row in rows(tmp_path, "answers"))
-    assert len(model.asked) == 12 - (answered - failed)
+    assert not any("failed" in row for row in rows(tmp_path, "answers"))
+    assert len(model.asked) == 12 - answered
     whole = tmp_path / "whole"
     run(whole, Model())
-    if not failed:
-        assert rows(whole) == rows(tmp_path)
+    assert rows(whole) == rows(tmp_path)
+
+
+@pytest.mark.parametrize("limits", [Limits(retries=0, backoff=0), Limits(retries=0, backoff=0, max_tries=1)])
+def test_an_outage_uses_no_request_up_however_often_the_command_is_typed(tmp_path: Path, limits: Limits) -> None:
+    def reply(request: Request, times: int) -> str:
+        raise TransientError("connection refused")
+
+    for _ in range(7):
+        try:
+            runner = run(tmp_path, Model(reply), jobs(per_relation=5), limits)
+            assert limits.max_tries == 1 and len(runner.failures) == 3
+        except TkreError as error:
+            assert limits.max_tries > 1 and "requests in a row got no answer" in str(error)
+    assert rows(tmp_path, "answers") == []
+    runner = run(tmp_path, model := Model(), jobs(per_relation=5), limits)
+    assert [job.accepted for job in runner.jobs] == [5, 5, 5] and len(model.asked) == 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_outage_at_any_moment_changes_no_row(tmp_path: Path, seed: int) -> None:
+    choose, left = random.Random(seed), 0
+    limits = Limits(concurrency=5, retries=1, backoff=0.005)
+
+    def reply(request: Request, times: int) -> str:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise TransientError("connection refused")
+        return Model.write(request, times)
+
+    for _ in range(3):
+        left = choose.randint(2, 9)
+        with pytest.raises(TkreError, match="5 requests in a row got no answer"):
+            run(tmp_path / "cut", Model(reply, lambda: choose.uniform(0, 0.01)), jobs(per_relation=60), limits)
+    for name in ("cut", "whole"):
+        run(tmp_path / name, Model(), jobs(per_relation=60))
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_first_request_without_an_answer_holds_nothing_up(tmp_path: Path) -> None:
+    def reply(request: Request, times: int) -> str:
+        if request.relation == "r1" and request.attempt == 0:
+            raise TransientError("500: cannot")
+        return Model.write(request, times)
+
+    # It is given up only after everything that may be sent ahead of it is answered.
+    class Slow(Model):
+        async def complete(self, request: Request) -> Answer:
+            if request.relation == "r1" and request.attempt == 0:
+                await asyncio.sleep(0.05)
+            return await super().complete(request)
+
+    limits = Limits(concurrency=2, retries=2, backoff=0)
+    runner = run(tmp_path, Slow(reply), jobs(per_relation=80), limits)
+    assert [job.accepted for job in runner.jobs] == [80, 80, 80] and len(runner.failures) == 1
+    runner = run(tmp_path, model := Model(reply), jobs(per_relation=80), limits)
+    assert model.asked == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from tqdm.auto import tqdm
 
@@ -22,6 +22,8 @@ from tkre_hf.knowledge.validate import Rejection
 logger = logging.getLogger(__name__)
 
 Judge = Callable[[Any, str], tuple[Record, dict[str, Any]]]
+# A request, its key, and its outcome or the task that ends in it.
+_Asked: TypeAlias = "tuple[Job, Request, str, asyncio.Task[Answer | str | None] | Answer | str]"
 # How far requests may run ahead of the oldest one that is not answered, as a multiple of the concurrency.
 _AHEAD = 8
 # A server that asks for a longer pause, in seconds, is out of service for this run.
@@ -161,7 +163,7 @@ class Runner:
         self._sleep = sleep
         self._random = random.Random()
         self._not_before = 0.0
-        self._in_a_row = 0
+        self._silent: dict[str, tuple[Request, str]] = {}
         self._judged = self._good = 0
         self._gap = False
         self._refusals: Counter[str] = Counter()
@@ -202,7 +204,7 @@ class Runner:
     async def _round(self) -> bool:
         """Sends one round of requests; says whether there were any."""
         slots = asyncio.Semaphore(self.limits.concurrency)
-        waiting: deque[tuple[Job, Request, str, asyncio.Task[Answer | str | None] | Answer | str]] = deque()
+        waiting: deque[_Asked] = deque()
         asked: Counter[str] = Counter()
         self._refusals.clear()
         try:
@@ -212,7 +214,7 @@ class Runner:
                 known = self.folder.answer(key)
                 if known is None:
                     # Sending goes first: a server that waits for a verdict on its last answer waits in vain.
-                    while slots.locked() and waiting and _done(waiting[0][3]):
+                    while slots.locked() and waiting and _done(waiting[0][3]) and waiting[0][2] not in self._silent:
                         await self._take(*waiting.popleft())
                         await asyncio.sleep(0)
                     await slots.acquire()
@@ -222,9 +224,11 @@ class Runner:
                     waiting.append((job, request, key, asyncio.create_task(self._ask(request, key, slots))))
                 else:
                     waiting.append((job, request, key, known))
-                while len(waiting) > _AHEAD * self.limits.concurrency:
+                while len(waiting) > _AHEAD * self.limits.concurrency and await self._known(waiting[0]):
                     await self._take(*waiting.popleft())
             while waiting:
+                if not await self._known(waiting[0]):
+                    await asyncio.wait([item[3] for item in waiting if isinstance(item[3], asyncio.Task)])
                 await self._take(*waiting.popleft())
         finally:
             tasks = [item[3] for item in waiting if isinstance(item[3], asyncio.Task)]
@@ -236,9 +240,21 @@ class Runner:
             job.given_up |= 0 < asked[job.name] == self._refusals[job.name]
         return bool(asked)
 
+    async def _known(self, asked: _Asked) -> bool:
+        """Waits for an outcome; says whether it is final, which a silence is not until somebody else is answered.
+
+        Requests go on being sent meanwhile, no more than it takes to see that nobody answers.
+        """
+        *_, key, outcome = asked
+        if isinstance(outcome, asyncio.Task):
+            await asyncio.wait([outcome])
+        return key not in self._silent
+
     async def _take(self, job: Job, request: Request, key: str, outcome: Any) -> None:
         if isinstance(outcome, asyncio.Task):
             outcome = await outcome
+        if self.stopped and key in self._silent:
+            outcome = None
         if outcome is None or self._gap:
             # Not answered, because the run stops: what comes after it is judged when the run goes on.
             self._gap = True
@@ -253,17 +269,30 @@ class Runner:
         """Asks until there is an answer, or the reason why there will be none; None when the run stops first."""
         try:
             outcome = await self._answer(request)
+            self._keep(key, request, outcome)
+            return outcome
         except _Stop as stop:
             self.stopped = self.stopped or str(stop)
-            return None
         except TkreError as error:
             self.stopped = self.stopped or str(error)
             self._fatal = self._fatal or error
-            return None
         finally:
             slots.release()
+        return None
+
+    def _keep(self, key: str, request: Request, outcome: Answer | str) -> None:
+        """Writes an outcome down; that there was no answer, only once the server has answered another request."""
+        if isinstance(outcome, Answer):
+            for silent, (asked, reason) in list(self._silent.items()):
+                self.folder.keep(silent, asked.job, asked.attempt, reason)
+                del self._silent[silent]
+        elif not outcome.startswith(_REFUSED):
+            self._silent[key] = (request, outcome)
+            if (count := len(self._silent)) >= max(self.limits.concurrency, 4):
+                # Nobody is there: the requests are left for the next run instead of being used up.
+                raise TkreError(f"{count} requests in a row got no answer, the last one because of: {outcome}")
+            return
         self.folder.keep(key, request.job, request.attempt, outcome)
-        return outcome
 
     async def _answer(self, request: Request) -> Answer | str:
         limits, loop, reason = self.limits, asyncio.get_running_loop(), ""
@@ -278,7 +307,6 @@ class Runner:
             try:
                 async with asyncio.timeout(limits.timeout):
                     answer = await self.backend.complete(request)
-                self._in_a_row = 0
                 return answer
             except RefusedError as error:
                 return f"{_REFUSED}{error}"
@@ -297,10 +325,6 @@ class Runner:
             if attempt < limits.retries:
                 pause = min(limits.backoff * 2**attempt, limits.max_backoff) * self._random.uniform(0.5, 1)
                 await self._sleep(pause)
-        self._in_a_row += 1
-        if self._in_a_row >= max(limits.concurrency, 4):
-            # Nobody is there: the requests are left for the next run instead of being used up.
-            raise TkreError(f"{self._in_a_row} requests in a row got no answer, the last one because of: {reason}")
         return f"no answer in {limits.retries + 1} attempts: {reason}"
 
     def _judge(self, job: Job, request: Request, key: str, answer: Answer) -> None:
