@@ -106,9 +106,21 @@ def test_a_server_that_cannot_constrain_is_asked_without(kind: str, caplog: pyte
     server = Server(tgi=kind == "tgi", constrains=False)
     each = request()
     server.schemas["\n\n".join(part["content"] for part in each.messages)] = each.json_schema
+
+    async def go() -> list[Any]:
+        async with serving(server):
+            backend = await connect(kind, server.url)
+            try:
+                first = await asyncio.gather(*map(backend.complete, [each, each]), return_exceptions=True)
+                return [*first, await backend.complete(each)]
+            finally:
+                await backend.close()
+
     with caplog.at_level(logging.WARNING):
-        first, second = ask(server, kind, each, each)
-    assert isinstance(first, Answer) and isinstance(second, Answer)
+        *refused, answer = asyncio.run(go())
+    # Each call is one request, so that whoever calls can count them.
+    assert server.posts == 3 and [type(error) for error in refused] == [UnconstrainedError] * 2
+    assert isinstance(answer, Answer)
     assert caplog.text.count("does not constrain") == 1
     assert "response_format" not in server.bodies[-1] and not server.bodies[-1].get("parameters", {}).get("grammar")
 
@@ -122,6 +134,8 @@ def test_what_may_pass_is_transient(kind: str, stream: bool, fault: str) -> None
     (error,) = ask(Server(fails(fault), hang=3.0), kind, stream=stream, timeout=0.3)
     assert isinstance(error, TransientError | TimeoutError), error
     assert getattr(error, "retry_after", None) == (0.05 if fault == "429" else None)
+    # Where the answer is lost on its way, the server has been at work.
+    assert getattr(error, "spent", True) == (fault == "timeout" or (fault == "cut" and stream))
 
 
 @pytest.mark.parametrize("kind", BACKENDS)

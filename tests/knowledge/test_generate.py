@@ -13,7 +13,14 @@ from tests.knowledge.client import run as run_client
 from tests.knowledge.servers import Server, serving, write_answer
 from tkre_hf.data import load_records, make_record
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.backends import Answer, RefusedError, Request, Sampling, TransientError
+from tkre_hf.knowledge.backends import (
+    Answer,
+    RefusedError,
+    Request,
+    Sampling,
+    TransientError,
+    UnconstrainedError,
+)
 from tkre_hf.knowledge.generate import Job, Limits, Runner
 from tkre_hf.knowledge.journal import RunFolder
 from tkre_hf.knowledge.prompts import PromptTemplate
@@ -349,7 +356,7 @@ def test_a_budget_is_never_passed_and_can_be_raised(tmp_path: Path, limits: dict
     model = Model()
     runner = run(tmp_path, model, limits=Limits(**limits))
     assert reason in runner.stopped
-    assert 0 < len(model.asked) <= 5 and runner.budget.tokens <= 1500
+    assert 0 < len(model.asked) <= (limits.get("max_requests") or 10) and runner.budget.tokens <= 1500
     first = rows(tmp_path)
     assert len(first) == 5 * len(model.asked)
     runner = run(tmp_path, model)
@@ -357,11 +364,47 @@ def test_a_budget_is_never_passed_and_can_be_raised(tmp_path: Path, limits: dict
     assert rows(tmp_path)[: len(first)] == first and len(rows(tmp_path)) == 60
 
 
+@pytest.mark.parametrize("concurrency", [1, 3, 8, 40])
+def test_what_is_reserved_for_requests_under_way_ends_no_run(tmp_path: Path, concurrency: int) -> None:
+    (job, *_) = jobs(per_relation=200)
+    request = job.ask(0, 5, 0)
+    most = request.prompt_chars() // 3 + 16 + request.sampling.max_tokens
+    model = Model(delay=lambda: random.uniform(0, 0.003))
+    runner = run(tmp_path, model, jobs(per_relation=200), Limits(concurrency=concurrency, max_tokens=3000))
+    # 150 of each reservation are used, and only when no reservation fits any more there is an end.
+    spent = 150 * len(model.asked)
+    assert 3000 - most - 10 < spent == runner.budget.tokens <= 3000
+    assert f"3000 tokens is used up: {spent} are spent" in runner.stopped
+    assert len(rows(tmp_path)) == 5 * len(model.asked) and runner.unjudged == 0
+
+
+def test_a_request_repeated_without_the_constraint_counts(tmp_path: Path) -> None:
+    class Unconstrained(Model):
+        posts = 0
+
+        async def complete(self, request: Request) -> Answer:
+            self.posts += 1
+            await asyncio.sleep(0)
+            if self.posts <= 8:
+                raise UnconstrainedError("no grammar")
+            return await super().complete(request)
+
+    model = Unconstrained()
+    runner = run(tmp_path, model, limits=Limits(max_requests=8, retries=0))
+    assert model.posts == 8 == runner.budget.requests and "8 requests" in runner.stopped
+    runner = run(tmp_path, model, limits=Limits(retries=0))
+    assert [job.accepted for job in runner.jobs] == [20, 20, 20] and not runner.failures
+    assert runner.budget.requests == model.posts - 8 == 12
+
+
 def test_a_slow_answer_times_out(tmp_path: Path) -> None:
     delays = iter([30.0])
     model = Model(delay=lambda: next(delays, 0.0))
     runner = run(tmp_path, model, limits=Limits(timeout=0.05, backoff=0))
     assert [job.accepted for job in runner.jobs] == [20, 20, 20] and not runner.failures
+    # Nobody knows how much of an answer the server wrote: it may have been all of it.
+    request = jobs()[0].ask(0, 5, 0)
+    assert runner.budget.tokens == 12 * 150 + request.prompt_chars() // 3 + 16 + request.sampling.max_tokens
 
 
 @pytest.mark.parametrize("torn", ["answers", "records", "rejected"])

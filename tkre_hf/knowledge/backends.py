@@ -106,6 +106,8 @@ class Backend(Protocol):
         """Answers one request.
 
         Raises:
+            UnconstrainedError: The server doesn't know the constraint; the backend sends none from here on, so the
+                same request may succeed at once.
             TransientError: The same request may succeed later.
             RefusedError: This request will never be answered; others may be.
             TkreError: No request will be answered; the run stops.
@@ -123,11 +125,12 @@ class TransientError(Exception):
     Args:
         reason: What happened, without any secret.
         retry_after: The seconds the server asked to wait, or None.
+        spent: Whether the server may have written an answer all the same, as after a timeout.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, *, spent: bool = False) -> None:
         super().__init__(reason)
-        self.retry_after = retry_after
+        self.retry_after, self.spent = retry_after, spent
 
 
 class RefusedError(Exception):
@@ -313,10 +316,13 @@ class Constraint:
         self.known, self._where, self._redact = True, where, redact
 
     async def ask(self, send: Callable[[bool], Awaitable[Answer]]) -> Answer:
-        """Sends a request, and if the server refuses the constraint once more without it.
+        """Sends a request once: to send it again is up to the caller, who counts what is sent.
 
         Args:
             send: Sends it, with the constraint or without.
+
+        Raises:
+            UnconstrainedError: The server refuses the constraint; from here on requests are sent without it.
         """
         constrained = self.known
         try:
@@ -331,7 +337,7 @@ class Constraint:
                 logger.warning(
                     "%s does not constrain answers (%s): from here on they are only checked", self._where, reason
                 )
-            return await send(False)
+            raise
 
 
 class RecordedBackend:

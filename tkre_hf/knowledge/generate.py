@@ -14,7 +14,14 @@ from tqdm.auto import tqdm
 
 from tkre_hf.data.schema import Record
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.backends import Answer, Backend, RefusedError, Request, TransientError
+from tkre_hf.knowledge.backends import (
+    Answer,
+    Backend,
+    RefusedError,
+    Request,
+    TransientError,
+    UnconstrainedError,
+)
 from tkre_hf.knowledge.journal import Processed, RunFolder
 from tkre_hf.knowledge.parse import UnparseableError
 from tkre_hf.knowledge.validate import Rejection
@@ -96,14 +103,21 @@ class Budget:
 
     Args:
         max_requests: The most requests, repetitions included; None for any number. ``max_tokens`` likewise.
+
+    Attributes:
+        freed: Set whenever a reservation ends, which may have left room for another.
     """
 
     def __init__(self, max_requests: int | None, max_tokens: int | None) -> None:
         self.max_requests, self.max_tokens = max_requests, max_tokens
-        self.requests = self.tokens = 0
+        self.requests = self.tokens = self._open = 0
+        self.freed = asyncio.Event()
 
-    def reserve(self, request: Request) -> int:
+    def reserve(self, request: Request) -> int | None:
         """Takes a request's tokens at their most from the budget.
+
+        Returns:
+            How many they are; None while there is not as much left, but other reservations have not ended.
 
         Raises:
             _Stop: There is not as much left.
@@ -113,20 +127,37 @@ class Budget:
         if self.max_requests is not None and self.requests >= self.max_requests:
             raise _Stop(f"the budget of {self.max_requests} requests is used up")
         if self.max_tokens is not None and self.tokens + tokens > self.max_tokens:
+            if self._open:
+                return None
             raise _Stop(f"the budget of {self.max_tokens} tokens is used up: {self.tokens} are spent")
         self.requests += 1
-        self.tokens += tokens
+        self._add(tokens, 1)
         return tokens
 
-    def settle(self, reserved: int, request: Request, answer: Answer | None) -> None:
-        """Replaces a reservation by what was used; a request that failed counts its prompt."""
+    def _add(self, tokens: int, reservations: int) -> None:
+        self.tokens += tokens
+        self._open += reservations
+        if reservations < 0:
+            self.freed.set()
+
+    def release(self, reserved: int) -> None:
+        """Ends a reservation for a request that was not sent."""
+        self.requests -= 1
+        self._add(-reserved, -1)
+
+    def settle(self, reserved: int, request: Request, answer: Answer | None, spent: bool = False) -> None:
+        """Replaces a reservation by what was used.
+
+        A request that failed counts its prompt, and all of the reservation where the server may have answered
+        (``spent``).
+        """
         prompt = request.prompt_chars() // 4
-        used = prompt
+        used = reserved if spent else prompt
         if answer is not None:
             prompt = answer.prompt_tokens if answer.prompt_tokens is not None else prompt
             completion = answer.completion_tokens
             used = prompt + (completion if completion is not None else len(answer.text) // 4)
-        self.tokens += used - reserved
+        self._add(used - reserved, -1)
 
 
 class Runner:
@@ -163,6 +194,7 @@ class Runner:
         self._sleep = sleep
         self._random = random.Random()
         self._not_before = 0.0
+        self._turns = asyncio.Lock()
         self._silent: dict[str, tuple[Request, str]] = {}
         self._judged = self._good = 0
         self._gap = False
@@ -294,28 +326,51 @@ class Runner:
             return
         self.folder.keep(key, request.job, request.attempt, outcome)
 
+    async def _turn(self, request: Request) -> int:
+        """Waits until a request may be sent; returns the tokens reserved for it.
+
+        Raises:
+            _Stop: It may not be sent any more.
+        """
+        # In the order of the requests, so that a small one doesn't take what a large one before it waits for.
+        async with self._turns:
+            # What is under way will leave more of its reservation than it takes: not yet a reason to stop.
+            while (reserved := self.budget.reserve(request)) is None:
+                self.budget.freed.clear()
+                await self.budget.freed.wait()
+        while (pause := self._not_before - asyncio.get_running_loop().time()) > 0:
+            # Not all at the same moment.
+            await self._sleep(pause * self._random.uniform(1, 1.1))
+        if self.stopped:
+            self.budget.release(reserved)
+            raise _Stop(self.stopped)
+        return reserved
+
     async def _answer(self, request: Request) -> Answer | str:
         limits, loop, reason = self.limits, asyncio.get_running_loop(), ""
-        for attempt in range(limits.retries + 1):
-            while (pause := self._not_before - loop.time()) > 0:
-                # Not all at the same moment.
-                await self._sleep(pause * self._random.uniform(1, 1.1))
-            if self.stopped:
-                raise _Stop(self.stopped)
-            reserved = self.budget.reserve(request)
+        attempt, constrained = 0, True
+        while attempt <= limits.retries:
+            reserved = await self._turn(request)
             answer: Answer | None = None
+            spent = False
             try:
                 async with asyncio.timeout(limits.timeout):
                     answer = await self.backend.complete(request)
                 return answer
             except RefusedError as error:
                 return f"{_REFUSED}{error}"
+            except UnconstrainedError as error:
+                if not constrained:
+                    return f"{_REFUSED}{error}"
+                # The backend asks without it now. That is no repetition of what failed, but a request like any other.
+                constrained = False
+                continue
             except TimeoutError:
-                reason, retry_after = f"no answer within {limits.timeout} s", None
+                reason, retry_after, spent = f"no answer within {limits.timeout} s", None, True
             except TransientError as error:
-                reason, retry_after = str(error), error.retry_after
+                reason, retry_after, spent = str(error), error.retry_after, error.spent
             finally:
-                self.budget.settle(reserved, request, answer)
+                self.budget.settle(reserved, request, answer, spent)
             logger.debug("%s, attempt %d: %s", request.job, request.attempt, reason)
             if retry_after and retry_after > _LONGEST_PAUSE:
                 raise TkreError(f"the server asks to wait {retry_after:.0f} s ({reason}): run the command again then")
@@ -325,6 +380,7 @@ class Runner:
             if attempt < limits.retries:
                 pause = min(limits.backoff * 2**attempt, limits.max_backoff) * self._random.uniform(0.5, 1)
                 await self._sleep(pause)
+            attempt += 1
         return f"no answer in {limits.retries + 1} attempts: {reason}"
 
     def _judge(self, job: Job, request: Request, key: str, answer: Answer) -> None:

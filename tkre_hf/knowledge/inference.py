@@ -136,7 +136,7 @@ class InferenceBackend:
         except (TransientError, RefusedError, UnconstrainedError, TkreError):
             raise
         except (TimeoutError, errors.InferenceTimeoutError):
-            raise TransientError("timeout") from None
+            raise TransientError("timeout", spent=True) from None
         except errors.OfflineModeIsEnabled:
             raise TkreError(
                 "HF_HUB_OFFLINE=1 keeps huggingface_hub from every server, your own too: unset it to use this backend"
@@ -160,7 +160,7 @@ class InferenceBackend:
                     break
         if not finish:
             # A stream that merely ends looks complete to an HTTP client.
-            raise TransientError("the stream ended before the answer did")
+            raise TransientError("the stream ended before the answer did", spent=True)
         return Answer(text, _finish(finish), *_usage(usage))
 
     def _client(self) -> Any:

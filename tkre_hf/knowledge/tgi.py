@@ -119,7 +119,7 @@ class TgiBackend:
                 content = await read_body(response)
                 return _answer(types.Response(**json.loads(content)))
         except TimeoutError:
-            raise TransientError("timeout") from None
+            raise TransientError("timeout", spent=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(self._redact(f"{type(error).__name__}: {error}")[:300]) from None
         except (ValidationError, ValueError, TypeError) as error:
@@ -144,7 +144,7 @@ class TgiBackend:
             if len(text) > MAX_ANSWER_CHARS:
                 # Longer than any answer that could be accepted: no use in reading on.
                 return Answer(text, "length")
-        raise TransientError("the stream ended before the answer did")
+        raise TransientError("the stream ended before the answer did", spent=True)
 
     async def close(self) -> None:
         await self._session.close()
