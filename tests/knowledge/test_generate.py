@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -405,6 +407,44 @@ def test_a_slow_answer_times_out(tmp_path: Path) -> None:
     # Nobody knows how much of an answer the server wrote: it may have been all of it.
     request = jobs()[0].ask(0, 5, 0)
     assert runner.budget.tokens == 12 * 150 + request.prompt_chars() // 3 + 16 + request.sampling.max_tokens
+
+
+@pytest.mark.parametrize("name", ["answers", "records"])
+def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    def write(file: int, data: bytes, real: Callable[[int, Any], int] = os.write) -> int:
+        if os.path.samestat(os.fstat(file), os.stat(tmp_path / "cut" / f"{name}.jsonl")):
+            kept.append(len(data))
+            if sum(kept) > 4000:
+                real(file, data[: len(data) // 2])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(file, data)
+
+    model = Model()
+    with monkeypatch.context() as full:
+        full.setattr("tkre_hf.knowledge.journal.os.write", write)
+        with pytest.raises(TkreError, match=rf"cannot write to .*{name}\.jsonl: No space left"):
+            run(tmp_path / "cut", model, limits=Limits(concurrency=2))
+    assert len(model.asked) < 12
+    for folder in ("cut", "whole"):
+        run(tmp_path / folder, Model(), limits=Limits(concurrency=2))
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_disk_that_takes_no_more_ends_the_run_promptly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    model = Model(delay=lambda: 0.02)
+    RunFolder(tmp_path, {"model": model.model}).close()
+    with monkeypatch.context() as broken:
+        broken.setattr("tkre_hf.knowledge.journal.os.fsync", fail)
+        with pytest.raises(TkreError, match=r"cannot write to .*\.jsonl: Input/output error"):
+            run(tmp_path, model, jobs(per_relation=1000), Limits(concurrency=2))
+    assert len(model.asked) < 100
 
 
 @pytest.mark.parametrize("torn", ["answers", "records", "rejected"])

@@ -190,7 +190,7 @@ class Runner:
         self.budget = Budget(limits.max_requests, limits.max_tokens)
         self.stopped = ""
         self.failures: dict[str, str] = {}
-        self._fatal: TkreError | None = None
+        self._fatal: BaseException | None = None
         self._sleep = sleep
         self._random = random.Random()
         self._not_before = 0.0
@@ -209,20 +209,28 @@ class Runner:
         many answers wait for one before them.
 
         Raises:
-            TkreError: No request can be answered, such as for want of a token; what was answered is kept.
+            TkreError: No request can be answered, such as for want of a token, or nothing can be written; what was
+                answered is kept.
         """
         syncing = asyncio.create_task(self.folder.sync_forever())
+        syncing.add_done_callback(self._stop_with)
         try:
             for _ in range(self.limits.max_tries):
                 if not await self._round() or self.stopped:
                     break
         finally:
+            self._bar.close()
             syncing.cancel()
             await asyncio.gather(syncing, return_exceptions=True)
             self.folder.sync()
-            self._bar.close()
         if self._fatal is not None:
             raise self._fatal
+
+    def _stop_with(self, syncing: asyncio.Task[None]) -> None:
+        """Sends nothing more once what comes back can't be brought to the disk."""
+        if not syncing.cancelled() and (error := syncing.exception()) is not None:
+            self.stopped = self.stopped or str(error)
+            self._fatal = self._fatal or error
 
     def _requests(self) -> Iterator[tuple[Job, Request]]:
         for job in self.jobs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections import Counter
@@ -22,7 +23,7 @@ class JsonLines:
     """A file of JSON lines that only grows.
 
     A line is written by one system call, so a killed process leaves whole lines and at most one torn one at the end;
-    opening the file cuts that off.
+    opening the file cuts that off, and so does the next row after a disk was full.
 
     Args:
         path: The file; made if it is missing.
@@ -34,6 +35,7 @@ class JsonLines:
         self.size = self._whole_lines(os.fstat(self._file).st_size)
         os.ftruncate(self._file, self.size)
         self._synced = self.size
+        self._torn = False
 
     def _whole_lines(self, size: int) -> int:
         """The number of bytes up to and with the last line break."""
@@ -47,21 +49,46 @@ class JsonLines:
         return 0
 
     def append(self, *rows: Mapping[str, Any]) -> int:
-        """Writes rows and returns the offset of the first; they are on the disk after the next ``sync``."""
+        """Writes rows and returns the offset of the first; they are on the disk after the next ``sync``.
+
+        Raises:
+            TkreError: The disk is full or broken; the file is as it was before.
+        """
         # A lone surrogate, which JSON can spell and UTF-8 can't, becomes its JSON escape again.
         text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
         data = text.encode("utf-8", "backslashreplace")
         offset, view = self.size, memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+        try:
+            self._cut()
+            self._torn = True
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError as error:
+            # Of a line that fits in part nothing may stay, or the next one is glued to it.
+            with contextlib.suppress(OSError):
+                self._cut()
+            raise _cannot_write(self.path, error) from None
+        self._torn = False
         self.size += len(data)
         return offset
 
+    def _cut(self) -> None:
+        if self._torn:
+            os.ftruncate(self._file, self.size)
+            self._torn = False
+
     def sync(self) -> None:
-        """Waits until what was appended is on the disk."""
+        """Waits until what was appended is on the disk.
+
+        Raises:
+            TkreError: It can't be written there.
+        """
         size = self.size
         if size != self._synced:
-            os.fsync(self._file)
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise _cannot_write(self.path, error) from None
             self._synced = size
 
     def read(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -92,8 +119,10 @@ class JsonLines:
         return row
 
     def close(self) -> None:
-        self.sync()
-        os.close(self._file)
+        try:
+            self.sync()
+        finally:
+            os.close(self._file)
 
 
 @dataclass
@@ -212,16 +241,30 @@ class RunFolder:
             await asyncio.sleep(0.1)
 
     def close(self) -> None:
-        for file in (self.answers, self.records, self.rejected):
-            file.close()
-        self._lock.release()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._lock.release)
+            for file in (self.rejected, self.records, self.answers):
+                stack.callback(file.close)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader finds the old text or the new one, whatever happens."""
+    """Writes a file so that a reader finds the old text or the new one, whatever happens.
+
+    Raises:
+        TkreError: The disk is full or broken; the old text is still there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> TkreError:
+    return TkreError(f"cannot write to {path}: {error.strerror or error}")
