@@ -266,6 +266,9 @@ def test_tgi_s_prompt_format_wraps_the_prompt() -> None:
 def test_a_status_is_sorted_by_what_can_be_done(status: int, reason: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         raise_for_status(status, reason, None, "here")
+    with pytest.raises(error) as raised:
+        raise_for_status(status, reason + " \ud800\n", None, "here")
+    assert r"\ud800" in str(raised.value) and str(raised.value).encode().isascii()
     raise_for_status(200, "", None, "here")
 
 

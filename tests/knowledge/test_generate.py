@@ -26,6 +26,7 @@ from tkre_hf.knowledge.backends import (
 from tkre_hf.knowledge.generate import Job, Limits, Runner
 from tkre_hf.knowledge.journal import RunFolder
 from tkre_hf.knowledge.prompts import PromptTemplate
+from tkre_hf.knowledge.report import RunReport
 from tkre_hf.knowledge.schema import RelationSchema
 from tkre_hf.knowledge.tasks import RandomDemonstrations, explanation_jobs, sample_jobs
 
@@ -168,6 +169,37 @@ def test_more_samples_than_asked_for_are_surplus(tmp_path: Path) -> None:
     assert len(rows(tmp_path)) == 60
     assert {row["reason"] for row in rows(tmp_path, "rejected")} == {"surplus"}
     assert len(runner.jobs) == 3
+
+
+@pytest.mark.parametrize("kind", ["list", "dict"])
+def test_an_answer_nested_beyond_all_measure_is_refused_for_good(tmp_path: Path, kind: str) -> None:
+    opening, closing = ("[", "]") if kind == "list" else ('{"a": ', "}")
+
+    def reply(request: Request, times: int) -> str:
+        depth = 900 + 15 * request.attempt
+        inner = opening * depth + "1" + closing * depth
+        return json.dumps({"samples": [{"context": "x", "tail_entity": "INNER"}]}).replace('"INNER"', inner)
+
+    for _ in range(2):
+        runner = run(tmp_path, Model(reply), limits=Limits(max_tries=2))
+        assert [job.accepted for job in runner.jobs] == [0, 0, 0]
+    rejected = rows(tmp_path, "rejected")
+    assert len(rejected) == 24 and {row["reason"] for row in rejected} <= {"wrong_shape", "unparseable"}
+    assert all(len(row["candidate"]) <= 2000 and row["candidate"].startswith('{"samples') for row in rejected)
+
+
+def test_what_no_file_can_spell_is_written_as_its_escape(tmp_path: Path) -> None:
+    def reply(request: Request, times: int) -> str:
+        if request.attempt == 0:
+            raise RefusedError("bad \ud800 prompt")
+        return Model.write(request, times)
+
+    runner = run(tmp_path, Model(reply), limits=Limits(max_tries=1))
+    report = RunReport({}, {"r1": 20}, list(runner.failures.values()), stopped="full of \udfff")
+    report.write(tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text())["failures"] == report.failures
+    assert "bad \\ud800 prompt" in (tmp_path / "report.md").read_text()
+    assert report.to_markdown().encode() == (tmp_path / "report.md").read_bytes()
 
 
 def test_faults_that_pass_are_waited_out(tmp_path: Path) -> None:

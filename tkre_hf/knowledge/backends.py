@@ -144,6 +144,11 @@ class UnconstrainedError(Exception):
 _NO_CONSTRAINT = re.compile(r"response_format|json_schema|json_object|grammar|guided|structured.?output", re.I)
 
 
+def one_line(text: str) -> str:
+    """What a server or a library said, as a short line that every file and terminal takes."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())[:300]
+
+
 def raise_for_status(status: int, reason: str, retry_after: str | None, where: str) -> None:
     """Sorts an HTTP error by what can be done about it.
 
@@ -161,7 +166,7 @@ def raise_for_status(status: int, reason: str, retry_after: str | None, where: s
     """
     if status < 300:
         return
-    reason = " ".join(reason.split())[:300] or "no reason given"
+    reason = one_line(reason) or "no reason given"
     if status in (400, 422, 501) and _NO_CONSTRAINT.search(reason):
         raise UnconstrainedError(reason)
     if status in (408, 409, 425, 429) or status >= 500:
@@ -268,7 +273,7 @@ def error_message(body: bytes) -> str:
     """What a server says in the body of an error: ``error``, as a string or an object with a message, or all of it."""
     try:
         payload = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body.decode("utf-8", "replace")
     message = payload.get("error", payload) if isinstance(payload, dict) else payload
     return str(message.get("message", message) if isinstance(message, dict) else message)

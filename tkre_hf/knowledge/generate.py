@@ -36,6 +36,9 @@ _AHEAD = 8
 # A server that asks for a longer pause, in seconds, is out of service for this run.
 _LONGEST_PAUSE = 600.0
 _REFUSED = "refused: "
+# How much of an answer stands in place of a candidate that can't be written, in characters; and how deep one may nest:
+# what a reader still takes at one depth of the stack may be too deep for the writer, or for the reader, at another.
+_CLIPPED, _DEEPEST = 2000, 32
 
 
 @dataclass
@@ -410,7 +413,7 @@ class Runner:
             candidates = job.parse(answer.text)
         except UnparseableError as error:
             cut = " (cut off by its length)" if answer.finish == "length" else ""
-            candidates, failure = [answer.text[:2000]], Rejection("unparseable", f"{error}{cut}")
+            candidates, failure = [answer.text[:_CLIPPED]], Rejection("unparseable", f"{error}{cut}")
         done.of = len(candidates)
         place = {"request": key, "of": len(candidates)}
         for index, candidate in enumerate(candidates):
@@ -426,13 +429,25 @@ class Runner:
                 done.accepted[index] = False
                 why = {"reason": reason.reason, "detail": reason.detail}
                 origin = {"relation": job.relation, "job": job.name}
-                rejected.append({**place, "index": index, **origin, **why, "candidate": candidate})
+                kept = candidate if _writable(candidate) else answer.text[:_CLIPPED]
+                rejected.append({**place, "index": index, **origin, **why, "candidate": kept})
             else:
                 done.accepted[index] = True
                 provenance = {**place, "index": index, "attempt": request.attempt, **job.provenance, **further}
                 accepted.append({**record, "provenance": {**provenance, "model": self.backend.model}})
         self.folder.write(job.relation, accepted, rejected)
         return done
+
+
+def _writable(candidate: Any) -> bool:
+    """Whether a candidate nests no deeper than any sample has a reason to."""
+    level = [candidate]
+    for _ in range(_DEEPEST):
+        inner = [
+            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
+        ]
+        level = [value for values in inner for value in values]
+    return not level
 
 
 def _done(outcome: Any) -> bool:

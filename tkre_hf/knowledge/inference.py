@@ -21,6 +21,7 @@ from tkre_hf.knowledge.backends import (
     error_message,
     find_token,
     get_json,
+    one_line,
     public_url,
     raise_for_status,
     read_body,
@@ -204,14 +205,15 @@ class InferenceBackend:
             "httpcore2",
             "anyio",
         ):
-            raise TransientError(self._redact(f"{type(error).__name__}: {error}")[:300]) from None
+            raise TransientError(one_line(self._redact(f"{type(error).__name__}: {error}"))) from None
         if type(error) is ValueError and not self._posted:
             # What keeps the client from posting, such as a provider it doesn't know or a key it lacks, will not pass.
             advice = f"check --provider, --model and the token ({API_KEY_VARIABLE}, or `hf auth login`)"
-            raise TkreError(f"nothing can be sent to {self._where}: {self._redact(str(error))}; {advice}") from None
-        if isinstance(error, ValueError | TypeError | KeyError | AttributeError | IndexError):
+            reason = one_line(self._redact(str(error)))
+            raise TkreError(f"nothing can be sent to {self._where}: {reason}; {advice}") from None
+        if isinstance(error, ValueError | TypeError | KeyError | AttributeError | IndexError | RecursionError):
             # The client reads an answer before it hands it on: what it can't read was no chat completion.
-            raise TransientError(self._redact(f"no chat completion: {error}")[:300]) from None
+            raise TransientError(one_line(self._redact(f"no chat completion: {error}"))) from None
 
     async def close(self) -> None:
         await self._main.close()

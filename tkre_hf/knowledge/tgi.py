@@ -16,6 +16,7 @@ from tkre_hf.knowledge.backends import (
     error_message,
     find_token,
     get_json,
+    one_line,
     public_url,
     raise_for_status,
     read_body,
@@ -121,9 +122,9 @@ class TgiBackend:
         except TimeoutError:
             raise TransientError("timeout", spent=True) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(self._redact(f"{type(error).__name__}: {error}")[:300]) from None
-        except (ValidationError, ValueError, TypeError) as error:
-            raise TransientError(self._redact(f"no answer of a TGI server: {error}")[:300]) from None
+            raise TransientError(one_line(self._redact(f"{type(error).__name__}: {error}"))) from None
+        except (ValidationError, ValueError, TypeError, RecursionError) as error:
+            raise TransientError(one_line(self._redact(f"no answer of a TGI server: {error}"))) from None
 
     async def _read_stream(self, response: Any, types: Any) -> Answer:
         """The answer of a stream of server-sent events; only the last one holds the whole text and the details."""
@@ -133,7 +134,7 @@ class TgiBackend:
                 continue
             event = json.loads(line[5:])
             if "error" in event:
-                reason = self._redact(str(event["error"]))
+                reason = one_line(self._redact(str(event["error"])))
                 if event.get("error_type") == "validation":
                     raise RefusedError(reason)
                 raise TransientError(reason)
