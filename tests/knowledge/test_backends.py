@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.knowledge.servers import Server, serving, write_answer
+from tkre_hf.data import make_record
 from tkre_hf.errors import InvalidRowError, TkreError
 from tkre_hf.knowledge.backends import (
     Answer,
@@ -30,6 +31,7 @@ from tkre_hf.knowledge.backends import (
 from tkre_hf.knowledge.inference import InferenceBackend
 from tkre_hf.knowledge.prompts import PromptTemplate, samples_values
 from tkre_hf.knowledge.schema import RelationSchema, samples_json_schema
+from tkre_hf.knowledge.tasks import explanation_jobs
 
 pytestmark = pytest.mark.usefixtures("online")
 BACKENDS = ["inference", "tgi"]
@@ -325,7 +327,8 @@ def test_a_token_no_header_can_hold_is_not_repeated(token: str, monkeypatch: pyt
 def test_a_key_depends_on_all_an_answer_depends_on() -> None:
     keys = {request(seed).key("m") for seed in range(3)} | {request().key("n"), request(count=2).key("m")}
     assert len(keys) == 5
-    assert request().key("m") == request().key("m")
+    assert request().key("m") == request().key("m") == request().key("m", "{prompt}")
+    assert request().key("m", "[INST] {prompt} [/INST]") not in keys
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -362,6 +365,29 @@ def test_recorded_explanations_belong_to_their_rows(tmp_path: Path) -> None:
         take({"row": 1, "head": "oven", "tail": "water"})
     with pytest.raises(RefusedError):
         take({"row": 0, "head": "oven", "tail": "water"}, attempt=1)
+
+
+def test_a_line_ends_at_a_line_break_alone(tmp_path: Path) -> None:
+    contexts = ["one\u2028two", "one\x85two", "one\u2029two", "one\r two"]
+    path = tmp_path / "r.jsonl"
+    lines = [json.dumps({"relation": "made_by", "context": text}, ensure_ascii=False) for text in contexts]
+    path.write_text("\r\n".join(lines), encoding="utf-8", newline="")
+    asked = Request("made_by", 0, "made_by", [], {}, Sampling(), count=9)
+    said = json.loads(asyncio.run(RecordedBackend(path).complete(asked)).text)
+    assert [row["context"] for row in said["samples"]] == contexts
+
+
+def test_recorded_explanations_are_found_by_the_file_s_own_row_numbers(tmp_path: Path) -> None:
+    gold = [
+        make_record(id=f"g{i}", tokens=["oven", "with", f"pot{i}"], head=(0, 1), tail=(2, 3), relation=relation)
+        for i, relation in enumerate(["na", "made_by", "na", "made_by"])
+    ]
+    told = [{"row": i, "object": f"pot{i}", "explanation": f"number {i}"} for i in range(4)]
+    backend = RecordedBackend(write(tmp_path / "r.jsonl", *told))
+    left = [{**record, "row": i} for i, record in enumerate(gold) if record["relation"] != "na"]
+    jobs, _ = explanation_jobs(left, {"made_by": SCHEMA}, PromptTemplate.load("edkg"), Sampling())
+    answers = [asyncio.run(backend.complete(job.ask(0, 1, 0))).text for job in jobs]
+    assert [json.loads(answer)["explanation"] for answer in answers] == ["number 1", "number 3"]
 
 
 def test_answers_of_an_earlier_run_are_replayed(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tkre_hf.data import load_records, make_record
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import (
     Answer,
+    RecordedBackend,
     RefusedError,
     Request,
     Sampling,
@@ -509,6 +510,29 @@ def test_a_finished_run_asks_nothing_again(tmp_path: Path) -> None:
     runner = run(tmp_path, model)
     assert model.asked == [] and [job.accepted for job in runner.jobs] == [20, 20, 20]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_another_prompt_format_asks_anew_and_is_in_the_provenance(tmp_path: Path) -> None:
+    class Formatted(Model):
+        prompt_format = "[INST] {prompt} [/INST]"
+
+    run(tmp_path, Model())
+    (tmp_path / "plain").mkdir()
+    for name in ("records", "rejected"):
+        (tmp_path / f"{name}.jsonl").rename(tmp_path / "plain" / f"{name}.jsonl")
+    run(tmp_path, model := Formatted())
+    assert len(model.asked) == 12
+    assert {row["provenance"].get("prompt_format") for row in rows(tmp_path / "plain")} == {None}
+    assert {row["provenance"].get("prompt_format") for row in rows(tmp_path)} == {Formatted.prompt_format}
+    # Whoever replays the answers need not say how they were asked for.
+    recorded = RecordedBackend(tmp_path / "answers.jsonl", "memory")
+    formatted = tmp_path / "formatted"
+    formatted.mkdir()
+    lines = (tmp_path / "answers.jsonl").read_text().splitlines(keepends=True)
+    (formatted / "answers.jsonl").write_text("".join(lines[12:]))
+    for number, backend in enumerate([recorded, RecordedBackend(formatted, "memory")]):
+        runner = run(tmp_path / str(number), backend)
+        assert [job.accepted for job in runner.jobs] == [20, 20, 20]
 
 
 def test_explanations_are_asked_for_each_row(tmp_path: Path) -> None:

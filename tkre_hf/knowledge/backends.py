@@ -21,6 +21,8 @@ from tkre_hf.knowledge.prompts import Message
 logger = logging.getLogger(__name__)
 
 API_KEY_VARIABLE = "TKRE_API_KEY"
+# What a prompt looks like to a model that is shown the messages as they are.
+PLAIN_PROMPT = "{prompt}"
 # In bytes; a token may come with its probability and its neighbours, so an answer is far smaller than its JSON.
 _MAX_BODY = 64 * 2**20
 # Hosts that the token of `hf auth login` is meant for; nobody else is sent it.
@@ -70,9 +72,12 @@ class Request:
     offset: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    def key(self, model: str) -> str:
+    def key(self, model: str, prompt_format: str = PLAIN_PROMPT) -> str:
         """The hash under which the answer is kept: of everything the answer depends on, not of who serves it."""
         parts = [self.job, self.attempt, model, self.messages, self.json_schema, vars(self.sampling)]
+        if prompt_format != PLAIN_PROMPT:
+            # Only then, so that the same messages have the same key whatever client sends them.
+            parts.append(prompt_format)
         # As repr and not as JSON: all of it is made here, key by key in one order, and this is asked for each request.
         return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
@@ -98,7 +103,11 @@ class Answer:
 
 
 class Backend(Protocol):
-    """A language model, wherever it runs. ``model`` names it in each record's provenance."""
+    """A language model, wherever it runs.
+
+    ``model`` names it in each record's provenance. One that is sent the prompt within other words has them as
+    ``prompt_format``, since the answer depends on them.
+    """
 
     model: str
 
@@ -364,6 +373,7 @@ class RecordedBackend:
     def __init__(self, path: str | Path, model: str = "recorded") -> None:
         self.path, self.model = Path(path), model
         self._answers: dict[str, str] = {}
+        self._formats = {PLAIN_PROMPT}
         self._samples: dict[str, list[dict[str, Any]]] = {}
         self._explanations: dict[int, dict[str, Any]] = {}
         for file in sorted(self.path.glob("*.jsonl")) if self.path.is_dir() else [self.path]:
@@ -373,6 +383,7 @@ class RecordedBackend:
     def _add(self, file: Path, number: int, row: dict[str, Any]) -> None:
         if {"key", "text"} <= row.keys():
             self._answers[row["key"]] = row["text"]
+            self._formats.add(str(row.get("prompt_format", PLAIN_PROMPT)))
         elif {"relation", "context"} <= row.keys():
             self._samples.setdefault(row["relation"], []).append(row)
         elif {"row", "explanation"} <= row.keys():
@@ -382,8 +393,9 @@ class RecordedBackend:
             raise InvalidRowError(file, number, "", f"no recorded answer: expected the fields {expected}")
 
     async def complete(self, request: Request) -> Answer:
-        if (text := self._answers.get(request.key(self.model))) is not None:
-            return Answer(text)
+        for prompt_format in sorted(self._formats):
+            if (text := self._answers.get(request.key(self.model, prompt_format))) is not None:
+                return Answer(text)
         if "row" not in request.about:
             rows = self._samples.get(request.relation, [])[request.offset : request.offset + request.count]
             if not rows:
@@ -406,7 +418,8 @@ class RecordedBackend:
 
 def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a string in JSON may hold what that takes for the end of a line too, such as U+2028.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TkreError(f"cannot read the recorded answers {path}: {error}") from None
     for number, line in enumerate(lines, start=1):
@@ -414,7 +427,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise InvalidRowError(path, number, "", f"not JSON: {error}") from None
         if not isinstance(row, dict):
             raise InvalidRowError(path, number, "", "expected an object")

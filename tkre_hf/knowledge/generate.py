@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from tkre_hf.data.schema import Record
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import (
+    PLAIN_PROMPT,
     Answer,
     Backend,
     RefusedError,
@@ -193,6 +194,7 @@ class Runner:
         self.budget = Budget(limits.max_requests, limits.max_tokens)
         self.stopped = ""
         self.failures: dict[str, str] = {}
+        self._prompt_format: str = getattr(backend, "prompt_format", PLAIN_PROMPT)
         self._fatal: BaseException | None = None
         self._sleep = sleep
         self._random = random.Random()
@@ -253,7 +255,7 @@ class Runner:
         try:
             for job, request in self._requests():
                 asked[job.name] += 1
-                key = request.key(self.backend.model)
+                key = request.key(self.backend.model, self._prompt_format)
                 known = self.folder.answer(key)
                 if known is None:
                     # Sending goes first: a server that waits for a verdict on its last answer waits in vain.
@@ -327,7 +329,7 @@ class Runner:
         """Writes an outcome down; that there was no answer, only once the server has answered another request."""
         if isinstance(outcome, Answer):
             for silent, (asked, reason) in list(self._silent.items()):
-                self.folder.keep(silent, asked.job, asked.attempt, reason)
+                self.folder.keep(silent, asked.job, asked.attempt, reason, self._prompt_format)
                 del self._silent[silent]
         elif not outcome.startswith(_REFUSED):
             self._silent[key] = (request, outcome)
@@ -335,7 +337,7 @@ class Runner:
                 # Nobody is there: the requests are left for the next run instead of being used up.
                 raise TkreError(f"{count} requests in a row got no answer, the last one because of: {outcome}")
             return
-        self.folder.keep(key, request.job, request.attempt, outcome)
+        self.folder.keep(key, request.job, request.attempt, outcome, self._prompt_format)
 
     async def _turn(self, request: Request) -> int:
         """Waits until a request may be sent; returns the tokens reserved for it.
@@ -434,7 +436,10 @@ class Runner:
             else:
                 done.accepted[index] = True
                 provenance = {**place, "index": index, "attempt": request.attempt, **job.provenance, **further}
-                accepted.append({**record, "provenance": {**provenance, "model": self.backend.model}})
+                provenance["model"] = self.backend.model
+                if self._prompt_format != PLAIN_PROMPT:
+                    provenance["prompt_format"] = self._prompt_format
+                accepted.append({**record, "provenance": provenance})
         self.folder.write(job.relation, accepted, rejected)
         return done
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from tkre_hf.data.schema import Record
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.backends import Answer
+from tkre_hf.knowledge.backends import PLAIN_PROMPT, Answer
 
 
 class JsonLines:
@@ -211,9 +211,12 @@ class RunFolder:
         row = self.answers.read_at(self._offsets[key])
         return row["failed"] if "failed" in row else Answer(row["text"], row["finish"])
 
-    def keep(self, key: str, job: str, attempt: int, outcome: Answer | str) -> None:
+    def keep(self, key: str, job: str, attempt: int, outcome: Answer | str, prompt_format: str = PLAIN_PROMPT) -> None:
         """Appends an answer, or the reason why there will be none."""
         row: dict[str, Any] = {"key": key, "job": job, "attempt": attempt}
+        if prompt_format != PLAIN_PROMPT:
+            # By which the answer is found again where it is replayed.
+            row["prompt_format"] = prompt_format
         if isinstance(outcome, str):
             row["failed"] = outcome
         else:

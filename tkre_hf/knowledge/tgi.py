@@ -7,6 +7,7 @@ from typing import Any
 
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import (
+    PLAIN_PROMPT,
     Answer,
     Constraint,
     Redactor,
@@ -52,10 +53,10 @@ class TgiBackend:
         timeout: float = 120.0,
         concurrency: int = 8,
         stream: bool = False,
-        prompt_format: str = "{prompt}",
+        prompt_format: str = PLAIN_PROMPT,
     ) -> None:
         _import_types()
-        if "{prompt}" not in prompt_format:
+        if PLAIN_PROMPT not in prompt_format:
             raise TkreError(f"the prompt format must hold {{prompt}}, found {prompt_format!r}")
         import aiohttp
 
@@ -98,7 +99,7 @@ class TgiBackend:
 
         types = _import_types()
         sampling = request.sampling
-        prompt = self.prompt_format.replace("{prompt}", "\n\n".join(part["content"] for part in request.messages))
+        prompt = self.prompt_format.replace(PLAIN_PROMPT, "\n\n".join(part["content"] for part in request.messages))
         parameters = types.Parameters(
             details=True,
             do_sample=sampling.temperature > 0,
