@@ -291,7 +291,7 @@ class Runner:
         Requests go on being sent meanwhile, no more than it takes to see that nobody answers.
         """
         *_, key, outcome = asked
-        if isinstance(outcome, asyncio.Task):
+        if isinstance(outcome, asyncio.Task) and not outcome.done():
             await asyncio.wait([outcome])
         return key not in self._silent
 
