@@ -119,7 +119,7 @@ class Server:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.schemas: dict[str, dict[str, Any]] = {}
-        self.busy = self.busiest = 0
+        self.busy = self.busiest = self.posts = 0
         self.times: list[float] = []
         self.url = ""
 
@@ -140,6 +140,7 @@ class Server:
         return web.json_response({"object": "list", "data": [{"id": self.model, "object": "model"}]})
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
+        self.posts += 1
         body = await request.json()
         parameters = body["parameters"]
         assert parameters["details"] is True, parameters
@@ -151,6 +152,7 @@ class Server:
         return await self.respond(request, body, body["inputs"], schema, parameters, stream, True)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
+        self.posts += 1
         body = await request.json()
         prompt = "\n\n".join(message["content"] for message in body["messages"])
         form = body.get("response_format")

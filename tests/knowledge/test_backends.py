@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.knowledge.servers import Server, serving, write_answer
+from tkre_hf.data import make_record
 from tkre_hf.errors import InvalidRowError, TkreError
 from tkre_hf.knowledge.backends import (
     Answer,
@@ -30,6 +31,7 @@ from tkre_hf.knowledge.backends import (
 from tkre_hf.knowledge.inference import InferenceBackend
 from tkre_hf.knowledge.prompts import PromptTemplate, samples_values
 from tkre_hf.knowledge.schema import RelationSchema, samples_json_schema
+from tkre_hf.knowledge.tasks import explanation_jobs
 
 pytestmark = pytest.mark.usefixtures("online")
 BACKENDS = ["inference", "tgi"]
@@ -106,9 +108,21 @@ def test_a_server_that_cannot_constrain_is_asked_without(kind: str, caplog: pyte
     server = Server(tgi=kind == "tgi", constrains=False)
     each = request()
     server.schemas["\n\n".join(part["content"] for part in each.messages)] = each.json_schema
+
+    async def go() -> list[Any]:
+        async with serving(server):
+            backend = await connect(kind, server.url)
+            try:
+                first = await asyncio.gather(*map(backend.complete, [each, each]), return_exceptions=True)
+                return [*first, await backend.complete(each)]
+            finally:
+                await backend.close()
+
     with caplog.at_level(logging.WARNING):
-        first, second = ask(server, kind, each, each)
-    assert isinstance(first, Answer) and isinstance(second, Answer)
+        *refused, answer = asyncio.run(go())
+    # Each call is one request, so that whoever calls can count them.
+    assert server.posts == 3 and [type(error) for error in refused] == [UnconstrainedError] * 2
+    assert isinstance(answer, Answer)
     assert caplog.text.count("does not constrain") == 1
     assert "response_format" not in server.bodies[-1] and not server.bodies[-1].get("parameters", {}).get("grammar")
 
@@ -122,6 +136,8 @@ def test_what_may_pass_is_transient(kind: str, stream: bool, fault: str) -> None
     (error,) = ask(Server(fails(fault), hang=3.0), kind, stream=stream, timeout=0.3)
     assert isinstance(error, TransientError | TimeoutError), error
     assert getattr(error, "retry_after", None) == (0.05 if fault == "429" else None)
+    # Where the answer is lost on its way, the server has been at work.
+    assert getattr(error, "spent", True) == (fault == "timeout" or (fault == "cut" and stream))
 
 
 @pytest.mark.parametrize("kind", BACKENDS)
@@ -199,6 +215,25 @@ def test_offline_mode_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(ask(Server(), "inference")[0], Answer)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("provider", "reason"), [("nobody", "'nobody'"), ("together", "api_key")])
+def test_what_keeps_every_request_from_being_sent_stops_the_run(
+    provider: str, reason: str, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("huggingface_hub.utils._auth", "huggingface_hub.inference._providers._common"):
+        monkeypatch.setattr(f"{module}.get_token", lambda: None)
+
+    async def go() -> Answer:
+        backend = await InferenceBackend.connect("model", provider=provider, stream=stream)
+        try:
+            return await backend.complete(request())
+        finally:
+            await backend.close()
+
+    with pytest.raises(TkreError, match=f"nothing can be sent to {provider}: .*{reason}.*TKRE_API_KEY"):
+        asyncio.run(go())
+
+
 def test_a_model_must_be_known() -> None:
     with pytest.raises(TkreError, match="--model"):
         asyncio.run(InferenceBackend.connect(None))
@@ -233,6 +268,9 @@ def test_tgi_s_prompt_format_wraps_the_prompt() -> None:
 def test_a_status_is_sorted_by_what_can_be_done(status: int, reason: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         raise_for_status(status, reason, None, "here")
+    with pytest.raises(error) as raised:
+        raise_for_status(status, reason + " \ud800\n", None, "here")
+    assert r"\ud800" in str(raised.value) and str(raised.value).encode().isascii()
     raise_for_status(200, "", None, "here")
 
 
@@ -242,6 +280,10 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     date = parse_retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True))
     assert date is not None and 50 < date <= 60
     assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    for zone in ("", " -0000", " +0000"):
+        date = parse_retry_after(f"{datetime.now(UTC) + timedelta(seconds=60):%a, %d %b %Y %H:%M:%S}{zone}")
+        assert date is not None and 50 < date <= 60
+    assert parse_retry_after("nan") is None and parse_retry_after("inf") is None
 
 
 def test_secrets_in_urls_are_not_shown() -> None:
@@ -250,10 +292,43 @@ def test_secrets_in_urls_are_not_shown() -> None:
     assert Redactor("abc", None, "")("key=abc") == "key=[token]"
 
 
+def test_a_secret_is_known_in_every_form_a_library_writes_it() -> None:
+    redact = Redactor("pä'ss\n")
+    for text in ("pä'ss\n", "pä'ss", repr("Bearer pä'ss\n"), repr("pä'ss\n".encode()), json.dumps("pä'ss\n")):
+        assert "ss" not in redact(text), text
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_token_with_a_line_break_at_its_end_is_sent_without(
+    kind: str, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TKRE_API_KEY", "secret-123\n")
+    server = Server(token="secret-123")
+    (answer,) = ask(server, kind, stream=stream)
+    assert isinstance(answer, Answer), answer
+    assert server.headers[0]["Authorization"] == "Bearer secret-123"
+
+
+@pytest.mark.parametrize("token", ["secret-123\nnext", "secret 123", "secret-123\x07", "sécret-123"])
+def test_a_token_no_header_can_hold_is_not_repeated(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TKRE_API_KEY", token)
+    with pytest.raises(TkreError, match="the token of TKRE_API_KEY holds") as error:
+        find_token("http://127.0.0.1")
+    assert "cret" not in str(error.value)
+    monkeypatch.setenv("TKRE_API_KEY", " \n")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: f"\n{token}")
+    with pytest.raises(TkreError, match="the token of `hf auth login` holds") as error:
+        find_token(None)
+    assert "cret" not in str(error.value)
+    assert find_token("http://127.0.0.1") is None
+
+
 def test_a_key_depends_on_all_an_answer_depends_on() -> None:
     keys = {request(seed).key("m") for seed in range(3)} | {request().key("n"), request(count=2).key("m")}
     assert len(keys) == 5
-    assert request().key("m") == request().key("m")
+    assert request().key("m") == request().key("m") == request().key("m", "{prompt}")
+    assert request().key("m", "[INST] {prompt} [/INST]") not in keys
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -290,6 +365,29 @@ def test_recorded_explanations_belong_to_their_rows(tmp_path: Path) -> None:
         take({"row": 1, "head": "oven", "tail": "water"})
     with pytest.raises(RefusedError):
         take({"row": 0, "head": "oven", "tail": "water"}, attempt=1)
+
+
+def test_a_line_ends_at_a_line_break_alone(tmp_path: Path) -> None:
+    contexts = ["one\u2028two", "one\x85two", "one\u2029two", "one\r two"]
+    path = tmp_path / "r.jsonl"
+    lines = [json.dumps({"relation": "made_by", "context": text}, ensure_ascii=False) for text in contexts]
+    path.write_text("\r\n".join(lines), encoding="utf-8", newline="")
+    asked = Request("made_by", 0, "made_by", [], {}, Sampling(), count=9)
+    said = json.loads(asyncio.run(RecordedBackend(path).complete(asked)).text)
+    assert [row["context"] for row in said["samples"]] == contexts
+
+
+def test_recorded_explanations_are_found_by_the_file_s_own_row_numbers(tmp_path: Path) -> None:
+    gold = [
+        make_record(id=f"g{i}", tokens=["oven", "with", f"pot{i}"], head=(0, 1), tail=(2, 3), relation=relation)
+        for i, relation in enumerate(["na", "made_by", "na", "made_by"])
+    ]
+    told = [{"row": i, "object": f"pot{i}", "explanation": f"number {i}"} for i in range(4)]
+    backend = RecordedBackend(write(tmp_path / "r.jsonl", *told))
+    left = [{**record, "row": i} for i, record in enumerate(gold) if record["relation"] != "na"]
+    jobs, _ = explanation_jobs(left, {"made_by": SCHEMA}, PromptTemplate.load("edkg"), Sampling())
+    answers = [asyncio.run(backend.complete(job.ask(0, 1, 0))).text for job in jobs]
+    assert [json.loads(answer)["explanation"] for answer in answers] == ["number 1", "number 3"]
 
 
 def test_answers_of_an_earlier_run_are_replayed(tmp_path: Path) -> None:

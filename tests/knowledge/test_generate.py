@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +15,19 @@ from tests.knowledge.client import run as run_client
 from tests.knowledge.servers import Server, serving, write_answer
 from tkre_hf.data import load_records, make_record
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.backends import Answer, RefusedError, Request, Sampling, TransientError
+from tkre_hf.knowledge.backends import (
+    Answer,
+    RecordedBackend,
+    RefusedError,
+    Request,
+    Sampling,
+    TransientError,
+    UnconstrainedError,
+)
 from tkre_hf.knowledge.generate import Job, Limits, Runner
 from tkre_hf.knowledge.journal import RunFolder
 from tkre_hf.knowledge.prompts import PromptTemplate
+from tkre_hf.knowledge.report import RunReport
 from tkre_hf.knowledge.schema import RelationSchema
 from tkre_hf.knowledge.tasks import RandomDemonstrations, explanation_jobs, sample_jobs
 
@@ -161,6 +172,37 @@ def test_more_samples_than_asked_for_are_surplus(tmp_path: Path) -> None:
     assert len(runner.jobs) == 3
 
 
+@pytest.mark.parametrize("kind", ["list", "dict"])
+def test_an_answer_nested_beyond_all_measure_is_refused_for_good(tmp_path: Path, kind: str) -> None:
+    opening, closing = ("[", "]") if kind == "list" else ('{"a": ', "}")
+
+    def reply(request: Request, times: int) -> str:
+        depth = 900 + 15 * request.attempt
+        inner = opening * depth + "1" + closing * depth
+        return json.dumps({"samples": [{"context": "x", "tail_entity": "INNER"}]}).replace('"INNER"', inner)
+
+    for _ in range(2):
+        runner = run(tmp_path, Model(reply), limits=Limits(max_tries=2))
+        assert [job.accepted for job in runner.jobs] == [0, 0, 0]
+    rejected = rows(tmp_path, "rejected")
+    assert len(rejected) == 24 and {row["reason"] for row in rejected} <= {"wrong_shape", "unparseable"}
+    assert all(len(row["candidate"]) <= 2000 and row["candidate"].startswith('{"samples') for row in rejected)
+
+
+def test_what_no_file_can_spell_is_written_as_its_escape(tmp_path: Path) -> None:
+    def reply(request: Request, times: int) -> str:
+        if request.attempt == 0:
+            raise RefusedError("bad \ud800 prompt")
+        return Model.write(request, times)
+
+    runner = run(tmp_path, Model(reply), limits=Limits(max_tries=1))
+    report = RunReport({}, {"r1": 20}, list(runner.failures.values()), stopped="full of \udfff")
+    report.write(tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text())["failures"] == report.failures
+    assert "bad \\ud800 prompt" in (tmp_path / "report.md").read_text()
+    assert report.to_markdown().encode() == (tmp_path / "report.md").read_bytes()
+
+
 def test_faults_that_pass_are_waited_out(tmp_path: Path) -> None:
     pauses: list[float] = []
 
@@ -233,12 +275,30 @@ def test_a_refused_request_is_not_repeated(tmp_path: Path) -> None:
     def reply(request: Request, times: int) -> str:
         if request.relation == "r1":
             raise RefusedError("prompt too long")
-        return Model.write(request, times)
+        return "{}" if request.relation == "r2" else Model.write(request, times)
 
     model = Model(reply)
-    runner = run(tmp_path, model)
-    assert [job.accepted for job in runner.jobs] == [0, 20, 20]
-    assert len(model.asked) == 12 and len(runner.failures) == 4
+    runner = run(tmp_path, model, limits=Limits(max_tries=4))
+    assert [job.accepted for job in runner.jobs] == [0, 0, 20]
+    assert len(model.asked) == 4 + 4 * 4 + 4 and len(runner.failures) == 4
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.05])
+def test_one_refused_request_costs_no_more_than_its_rows(tmp_path: Path, delay: float) -> None:
+    class Late(Model):
+        async def complete(self, request: Request) -> Answer:
+            if request.relation == "r1" and request.attempt == 0:
+                await asyncio.sleep(delay)
+                self.asked.append(request.key(self.model))
+                raise RefusedError("400: prompt too long")
+            return await super().complete(request)
+
+    limits = Limits(concurrency=2, backoff=0)
+    runner = run(tmp_path, model := Late(delay=lambda: 0.001), limits=limits)
+    assert [job.accepted for job in runner.jobs] == [20, 20, 20]
+    assert len(model.asked) == 13 and len(runner.failures) == 1
+    runner = run(tmp_path, model := Late(), limits=limits)
+    assert model.asked == [] and [job.accepted for job in runner.jobs] == [20, 20, 20]
 
 
 @pytest.mark.parametrize("error", [TkreError("401: token"), TransientError("connection refused")])
@@ -260,12 +320,68 @@ def test_when_nobody_answers_the_run_stops_and_goes_on_later(tmp_path: Path, err
     model = Model()
     runner = run(tmp_path, model)
     assert [job.accepted for job in runner.jobs] == [20, 20, 20]
-    failed = sum("failed" in row for row in rows(tmp_path, "answers"))
-    assert len(model.asked) == 12 - (answered - failed)
+    assert not any("failed" in row for row in rows(tmp_path, "answers"))
+    assert len(model.asked) == 12 - answered
     whole = tmp_path / "whole"
     run(whole, Model())
-    if not failed:
-        assert rows(whole) == rows(tmp_path)
+    assert rows(whole) == rows(tmp_path)
+
+
+@pytest.mark.parametrize("limits", [Limits(retries=0, backoff=0), Limits(retries=0, backoff=0, max_tries=1)])
+def test_an_outage_uses_no_request_up_however_often_the_command_is_typed(tmp_path: Path, limits: Limits) -> None:
+    def reply(request: Request, times: int) -> str:
+        raise TransientError("connection refused")
+
+    for _ in range(7):
+        try:
+            runner = run(tmp_path, Model(reply), jobs(per_relation=5), limits)
+            assert limits.max_tries == 1 and len(runner.failures) == 3
+        except TkreError as error:
+            assert limits.max_tries > 1 and "requests in a row got no answer" in str(error)
+    assert rows(tmp_path, "answers") == []
+    runner = run(tmp_path, model := Model(), jobs(per_relation=5), limits)
+    assert [job.accepted for job in runner.jobs] == [5, 5, 5] and len(model.asked) == 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_outage_at_any_moment_changes_no_row(tmp_path: Path, seed: int) -> None:
+    choose, left = random.Random(seed), 0
+    limits = Limits(concurrency=5, retries=1, backoff=0.005)
+
+    def reply(request: Request, times: int) -> str:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise TransientError("connection refused")
+        return Model.write(request, times)
+
+    for _ in range(3):
+        left = choose.randint(2, 9)
+        with pytest.raises(TkreError, match="5 requests in a row got no answer"):
+            run(tmp_path / "cut", Model(reply, lambda: choose.uniform(0, 0.01)), jobs(per_relation=60), limits)
+    for name in ("cut", "whole"):
+        run(tmp_path / name, Model(), jobs(per_relation=60))
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_first_request_without_an_answer_holds_nothing_up(tmp_path: Path) -> None:
+    def reply(request: Request, times: int) -> str:
+        if request.relation == "r1" and request.attempt == 0:
+            raise TransientError("500: cannot")
+        return Model.write(request, times)
+
+    # It is given up only after everything that may be sent ahead of it is answered.
+    class Slow(Model):
+        async def complete(self, request: Request) -> Answer:
+            if request.relation == "r1" and request.attempt == 0:
+                await asyncio.sleep(0.05)
+            return await super().complete(request)
+
+    limits = Limits(concurrency=2, retries=2, backoff=0)
+    runner = run(tmp_path, Slow(reply), jobs(per_relation=80), limits)
+    assert [job.accepted for job in runner.jobs] == [80, 80, 80] and len(runner.failures) == 1
+    runner = run(tmp_path, model := Model(reply), jobs(per_relation=80), limits)
+    assert model.asked == []
 
 
 @pytest.mark.parametrize(
@@ -275,7 +391,7 @@ def test_a_budget_is_never_passed_and_can_be_raised(tmp_path: Path, limits: dict
     model = Model()
     runner = run(tmp_path, model, limits=Limits(**limits))
     assert reason in runner.stopped
-    assert 0 < len(model.asked) <= 5 and runner.budget.tokens <= 1500
+    assert 0 < len(model.asked) <= (limits.get("max_requests") or 10) and runner.budget.tokens <= 1500
     first = rows(tmp_path)
     assert len(first) == 5 * len(model.asked)
     runner = run(tmp_path, model)
@@ -283,11 +399,85 @@ def test_a_budget_is_never_passed_and_can_be_raised(tmp_path: Path, limits: dict
     assert rows(tmp_path)[: len(first)] == first and len(rows(tmp_path)) == 60
 
 
+@pytest.mark.parametrize("concurrency", [1, 3, 8, 40])
+def test_what_is_reserved_for_requests_under_way_ends_no_run(tmp_path: Path, concurrency: int) -> None:
+    (job, *_) = jobs(per_relation=200)
+    request = job.ask(0, 5, 0)
+    most = request.prompt_chars() // 3 + 16 + request.sampling.max_tokens
+    model = Model(delay=lambda: random.uniform(0, 0.003))
+    runner = run(tmp_path, model, jobs(per_relation=200), Limits(concurrency=concurrency, max_tokens=3000))
+    # 150 of each reservation are used, and only when no reservation fits any more there is an end.
+    spent = 150 * len(model.asked)
+    assert 3000 - most - 10 < spent == runner.budget.tokens <= 3000
+    assert f"3000 tokens is used up: {spent} are spent" in runner.stopped
+    assert len(rows(tmp_path)) == 5 * len(model.asked) and runner.unjudged == 0
+
+
+def test_a_request_repeated_without_the_constraint_counts(tmp_path: Path) -> None:
+    class Unconstrained(Model):
+        posts = 0
+
+        async def complete(self, request: Request) -> Answer:
+            self.posts += 1
+            await asyncio.sleep(0)
+            if self.posts <= 8:
+                raise UnconstrainedError("no grammar")
+            return await super().complete(request)
+
+    model = Unconstrained()
+    runner = run(tmp_path, model, limits=Limits(max_requests=8, retries=0))
+    assert model.posts == 8 == runner.budget.requests and "8 requests" in runner.stopped
+    runner = run(tmp_path, model, limits=Limits(retries=0))
+    assert [job.accepted for job in runner.jobs] == [20, 20, 20] and not runner.failures
+    assert runner.budget.requests == model.posts - 8 == 12
+
+
 def test_a_slow_answer_times_out(tmp_path: Path) -> None:
     delays = iter([30.0])
     model = Model(delay=lambda: next(delays, 0.0))
     runner = run(tmp_path, model, limits=Limits(timeout=0.05, backoff=0))
     assert [job.accepted for job in runner.jobs] == [20, 20, 20] and not runner.failures
+    # Nobody knows how much of an answer the server wrote: it may have been all of it.
+    request = jobs()[0].ask(0, 5, 0)
+    assert runner.budget.tokens == 12 * 150 + request.prompt_chars() // 3 + 16 + request.sampling.max_tokens
+
+
+@pytest.mark.parametrize("name", ["answers", "records"])
+def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    def write(file: int, data: bytes, real: Callable[[int, Any], int] = os.write) -> int:
+        if os.path.samestat(os.fstat(file), os.stat(tmp_path / "cut" / f"{name}.jsonl")):
+            kept.append(len(data))
+            if sum(kept) > 4000:
+                real(file, data[: len(data) // 2])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(file, data)
+
+    model = Model()
+    with monkeypatch.context() as full:
+        full.setattr("tkre_hf.knowledge.journal.os.write", write)
+        with pytest.raises(TkreError, match=rf"cannot write to .*{name}\.jsonl: No space left"):
+            run(tmp_path / "cut", model, limits=Limits(concurrency=2))
+    assert len(model.asked) < 12
+    for folder in ("cut", "whole"):
+        run(tmp_path / folder, Model(), limits=Limits(concurrency=2))
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_disk_that_takes_no_more_ends_the_run_promptly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    model = Model(delay=lambda: 0.02)
+    RunFolder(tmp_path, {"model": model.model}).close()
+    with monkeypatch.context() as broken:
+        broken.setattr("tkre_hf.knowledge.journal.os.fsync", fail)
+        with pytest.raises(TkreError, match=r"cannot write to .*\.jsonl: Input/output error"):
+            run(tmp_path, model, jobs(per_relation=1000), Limits(concurrency=2))
+    assert len(model.asked) < 100
 
 
 @pytest.mark.parametrize("torn", ["answers", "records", "rejected"])
@@ -320,6 +510,29 @@ def test_a_finished_run_asks_nothing_again(tmp_path: Path) -> None:
     runner = run(tmp_path, model)
     assert model.asked == [] and [job.accepted for job in runner.jobs] == [20, 20, 20]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_another_prompt_format_asks_anew_and_is_in_the_provenance(tmp_path: Path) -> None:
+    class Formatted(Model):
+        prompt_format = "[INST] {prompt} [/INST]"
+
+    run(tmp_path, Model())
+    (tmp_path / "plain").mkdir()
+    for name in ("records", "rejected"):
+        (tmp_path / f"{name}.jsonl").rename(tmp_path / "plain" / f"{name}.jsonl")
+    run(tmp_path, model := Formatted())
+    assert len(model.asked) == 12
+    assert {row["provenance"].get("prompt_format") for row in rows(tmp_path / "plain")} == {None}
+    assert {row["provenance"].get("prompt_format") for row in rows(tmp_path)} == {Formatted.prompt_format}
+    # Whoever replays the answers need not say how they were asked for.
+    recorded = RecordedBackend(tmp_path / "answers.jsonl", "memory")
+    formatted = tmp_path / "formatted"
+    formatted.mkdir()
+    lines = (tmp_path / "answers.jsonl").read_text().splitlines(keepends=True)
+    (formatted / "answers.jsonl").write_text("".join(lines[12:]))
+    for number, backend in enumerate([recorded, RecordedBackend(formatted, "memory")]):
+        runner = run(tmp_path / str(number), backend)
+        assert [job.accepted for job in runner.jobs] == [20, 20, 20]
 
 
 def test_explanations_are_asked_for_each_row(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -42,6 +43,62 @@ def test_what_a_cut_leaves_is_whole_rows_from_the_beginning(
     file.append({"more": 1})
     assert [row for _, row in file.read()] == [*left, {"more": 1}]
     file.close()
+
+
+class Disk:
+    """A disk that is full after a number of bytes; ``os.ftruncate`` may fail on it too."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        self.room, self.stuck, self._write, self._ftruncate = room, False, os.write, os.ftruncate
+        monkeypatch.setattr("tkre_hf.knowledge.journal.os.write", self.write)
+        monkeypatch.setattr("tkre_hf.knowledge.journal.os.ftruncate", self.ftruncate)
+
+    def write(self, file: int, data: memoryview) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self._write(file, data[: self.room])
+        self.room -= written
+        return written
+
+    def ftruncate(self, file: int, size: int) -> None:
+        if self.stuck:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._ftruncate(file, size)
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_a_full_disk_leaves_whole_rows(tmp_path: Path, stuck: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.jsonl"
+    file = JsonLines(path)
+    disk = Disk(monkeypatch, room=20)
+    file.append({"a": 1})
+    disk.stuck = stuck
+    for _ in range(2):
+        with pytest.raises(TkreError, match=r"cannot write to .*rows\.jsonl: "):
+            file.append({"b": "too long for what is left"}, {"c": 3})
+    disk.room, disk.stuck = 1000, False
+    assert file.append({"d": 4}) == len('{"a": 1}\n')
+    file.close()
+    assert path.read_text() == '{"a": 1}\n{"d": 4}\n'
+    assert [row for _, row in JsonLines(path).read()] == [{"a": 1}, {"d": 4}]
+
+
+def test_a_folder_lets_go_of_its_lock_though_the_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    folder = RunFolder(tmp_path, {})
+    folder.keep("k", "job", 0, Answer("words"))
+    with monkeypatch.context() as broken:
+        broken.setattr("tkre_hf.knowledge.journal.os.fsync", fail)
+        with pytest.raises(TkreError, match=r"cannot write to .*answers\.jsonl"):
+            folder.close()
+        with pytest.raises(TkreError, match=r"cannot write to .*report\.md"):
+            write_atomically(tmp_path / "report.md", "text")
+    assert not list(tmp_path.glob(".report*"))
+    folder = RunFolder(tmp_path, {})
+    assert folder.answer("k") == Answer("words")
+    folder.close()
 
 
 def test_a_lone_surrogate_survives(tmp_path: Path) -> None:

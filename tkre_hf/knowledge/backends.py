@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -20,6 +21,8 @@ from tkre_hf.knowledge.prompts import Message
 logger = logging.getLogger(__name__)
 
 API_KEY_VARIABLE = "TKRE_API_KEY"
+# What a prompt looks like to a model that is shown the messages as they are.
+PLAIN_PROMPT = "{prompt}"
 # In bytes; a token may come with its probability and its neighbours, so an answer is far smaller than its JSON.
 _MAX_BODY = 64 * 2**20
 # Hosts that the token of `hf auth login` is meant for; nobody else is sent it.
@@ -69,9 +72,12 @@ class Request:
     offset: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    def key(self, model: str) -> str:
+    def key(self, model: str, prompt_format: str = PLAIN_PROMPT) -> str:
         """The hash under which the answer is kept: of everything the answer depends on, not of who serves it."""
         parts = [self.job, self.attempt, model, self.messages, self.json_schema, vars(self.sampling)]
+        if prompt_format != PLAIN_PROMPT:
+            # Only then, so that the same messages have the same key whatever client sends them.
+            parts.append(prompt_format)
         # As repr and not as JSON: all of it is made here, key by key in one order, and this is asked for each request.
         return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
@@ -97,7 +103,11 @@ class Answer:
 
 
 class Backend(Protocol):
-    """A language model, wherever it runs. ``model`` names it in each record's provenance."""
+    """A language model, wherever it runs.
+
+    ``model`` names it in each record's provenance. One that is sent the prompt within other words has them as
+    ``prompt_format``, since the answer depends on them.
+    """
 
     model: str
 
@@ -105,6 +115,8 @@ class Backend(Protocol):
         """Answers one request.
 
         Raises:
+            UnconstrainedError: The server doesn't know the constraint; the backend sends none from here on, so the
+                same request may succeed at once.
             TransientError: The same request may succeed later.
             RefusedError: This request will never be answered; others may be.
             TkreError: No request will be answered; the run stops.
@@ -122,11 +134,12 @@ class TransientError(Exception):
     Args:
         reason: What happened, without any secret.
         retry_after: The seconds the server asked to wait, or None.
+        spent: Whether the server may have written an answer all the same, as after a timeout.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, *, spent: bool = False) -> None:
         super().__init__(reason)
-        self.retry_after = retry_after
+        self.retry_after, self.spent = retry_after, spent
 
 
 class RefusedError(Exception):
@@ -138,6 +151,11 @@ class UnconstrainedError(Exception):
 
 
 _NO_CONSTRAINT = re.compile(r"response_format|json_schema|json_object|grammar|guided|structured.?output", re.I)
+
+
+def one_line(text: str) -> str:
+    """What a server or a library said, as a short line that every file and terminal takes."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())[:300]
 
 
 def raise_for_status(status: int, reason: str, retry_after: str | None, where: str) -> None:
@@ -157,7 +175,7 @@ def raise_for_status(status: int, reason: str, retry_after: str | None, where: s
     """
     if status < 300:
         return
-    reason = " ".join(reason.split())[:300] or "no reason given"
+    reason = one_line(reason) or "no reason given"
     if status in (400, 422, 501) and _NO_CONSTRAINT.search(reason):
         raise UnconstrainedError(reason)
     if status in (408, 409, 425, 429) or status >= 500:
@@ -178,16 +196,21 @@ def parse_retry_after(value: str | None) -> float | None:
     if not value:
         return None
     try:
-        return max(float(value), 0.0)
+        seconds = float(value)
     except ValueError:
         pass
+    else:
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
     from datetime import UTC, datetime
     from email.utils import parsedate_to_datetime
 
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
+    if date.tzinfo is None:
+        # HTTP knows no other time; not every server says so.
+        date = date.replace(tzinfo=UTC)
     return max((date - datetime.now(UTC)).total_seconds(), 0.0)
 
 
@@ -204,15 +227,26 @@ def find_token(url: str | None) -> str | None:
 
     Args:
         url: The server; None for providers reached through the Hub.
+
+    Raises:
+        TkreError: The token holds what no header can: a client's error would repeat it.
     """
-    if token := os.environ.get(API_KEY_VARIABLE):
+    if token := _checked(os.environ.get(API_KEY_VARIABLE), API_KEY_VARIABLE):
         return token
     host = urlsplit(url).hostname or "" if url else "huggingface.co"
     if any(host == known or host.endswith("." + known) for known in _HUB_HOSTS):
         from huggingface_hub import get_token
 
-        return get_token()
+        return _checked(get_token(), "`hf auth login`")
     return None
+
+
+def _checked(token: str | None, source: str) -> str | None:
+    # A secret that is mounted as a file often ends with a line break.
+    token = (token or "").strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise TkreError(f"the token of {source} holds a space, a line break or a letter that no token has")
+    return token or None
 
 
 async def get_json(url: str, token: str | None) -> Any:
@@ -248,7 +282,7 @@ def error_message(body: bytes) -> str:
     """What a server says in the body of an error: ``error``, as a string or an object with a message, or all of it."""
     try:
         payload = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body.decode("utf-8", "replace")
     message = payload.get("error", payload) if isinstance(payload, dict) else payload
     return str(message.get("message", message) if isinstance(message, dict) else message)
@@ -262,7 +296,21 @@ class Redactor:
     """
 
     def __init__(self, *secrets: str | None) -> None:
-        self.secrets = [secret for secret in secrets if secret]
+        # A library names a value as it was given, without its edges, or with the escapes of a literal.
+        forms = {
+            form
+            for secret in secrets
+            if secret
+            for form in (
+                secret,
+                secret.strip(),
+                repr(secret)[1:-1],
+                repr(secret.encode("utf-8", "backslashreplace"))[2:-1],
+                json.dumps(secret)[1:-1],
+            )
+        }
+        # The longest first: of a form that holds another, no rest may stay.
+        self.secrets = sorted(filter(None, forms), key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         for secret in self.secrets:
@@ -282,10 +330,13 @@ class Constraint:
         self.known, self._where, self._redact = True, where, redact
 
     async def ask(self, send: Callable[[bool], Awaitable[Answer]]) -> Answer:
-        """Sends a request, and if the server refuses the constraint once more without it.
+        """Sends a request once: to send it again is up to the caller, who counts what is sent.
 
         Args:
             send: Sends it, with the constraint or without.
+
+        Raises:
+            UnconstrainedError: The server refuses the constraint; from here on requests are sent without it.
         """
         constrained = self.known
         try:
@@ -300,7 +351,7 @@ class Constraint:
                 logger.warning(
                     "%s does not constrain answers (%s): from here on they are only checked", self._where, reason
                 )
-            return await send(False)
+            raise
 
 
 class RecordedBackend:
@@ -322,6 +373,7 @@ class RecordedBackend:
     def __init__(self, path: str | Path, model: str = "recorded") -> None:
         self.path, self.model = Path(path), model
         self._answers: dict[str, str] = {}
+        self._formats = {PLAIN_PROMPT}
         self._samples: dict[str, list[dict[str, Any]]] = {}
         self._explanations: dict[int, dict[str, Any]] = {}
         for file in sorted(self.path.glob("*.jsonl")) if self.path.is_dir() else [self.path]:
@@ -331,6 +383,7 @@ class RecordedBackend:
     def _add(self, file: Path, number: int, row: dict[str, Any]) -> None:
         if {"key", "text"} <= row.keys():
             self._answers[row["key"]] = row["text"]
+            self._formats.add(str(row.get("prompt_format", PLAIN_PROMPT)))
         elif {"relation", "context"} <= row.keys():
             self._samples.setdefault(row["relation"], []).append(row)
         elif {"row", "explanation"} <= row.keys():
@@ -340,8 +393,9 @@ class RecordedBackend:
             raise InvalidRowError(file, number, "", f"no recorded answer: expected the fields {expected}")
 
     async def complete(self, request: Request) -> Answer:
-        if (text := self._answers.get(request.key(self.model))) is not None:
-            return Answer(text)
+        for prompt_format in sorted(self._formats):
+            if (text := self._answers.get(request.key(self.model, prompt_format))) is not None:
+                return Answer(text)
         if "row" not in request.about:
             rows = self._samples.get(request.relation, [])[request.offset : request.offset + request.count]
             if not rows:
@@ -364,7 +418,8 @@ class RecordedBackend:
 
 def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a string in JSON may hold what that takes for the end of a line too, such as U+2028.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TkreError(f"cannot read the recorded answers {path}: {error}") from None
     for number, line in enumerate(lines, start=1):
@@ -372,7 +427,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise InvalidRowError(path, number, "", f"not JSON: {error}") from None
         if not isinstance(row, dict):
             raise InvalidRowError(path, number, "", "expected an object")

@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from tqdm.auto import tqdm
 
 from tkre_hf.data.schema import Record
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.backends import Answer, Backend, RefusedError, Request, TransientError
+from tkre_hf.knowledge.backends import (
+    PLAIN_PROMPT,
+    Answer,
+    Backend,
+    RefusedError,
+    Request,
+    TransientError,
+    UnconstrainedError,
+)
 from tkre_hf.knowledge.journal import Processed, RunFolder
 from tkre_hf.knowledge.parse import UnparseableError
 from tkre_hf.knowledge.validate import Rejection
@@ -22,16 +30,23 @@ from tkre_hf.knowledge.validate import Rejection
 logger = logging.getLogger(__name__)
 
 Judge = Callable[[Any, str], tuple[Record, dict[str, Any]]]
+# A request, its key, and its outcome or the task that ends in it.
+_Asked: TypeAlias = "tuple[Job, Request, str, asyncio.Task[Answer | str | None] | Answer | str]"
 # How far requests may run ahead of the oldest one that is not answered, as a multiple of the concurrency.
 _AHEAD = 8
 # A server that asks for a longer pause, in seconds, is out of service for this run.
 _LONGEST_PAUSE = 600.0
 _REFUSED = "refused: "
+# How much of an answer stands in place of a candidate that can't be written, in characters; and how deep one may nest:
+# what a reader still takes at one depth of the stack may be too deep for the writer, or for the reader, at another.
+_CLIPPED, _DEEPEST = 2000, 32
 
 
 @dataclass
 class Job:
     """Rows that are wanted, and how to ask for them.
+
+    A job of which every request of a round was refused is given up.
 
     Attributes:
         name: Unique in the run: a relation, or a labelled row's id.
@@ -55,7 +70,7 @@ class Job:
     accepted: int = 0
     attempts: int = 0
     asked: int = 0
-    refused: str = ""
+    given_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,14 +107,21 @@ class Budget:
 
     Args:
         max_requests: The most requests, repetitions included; None for any number. ``max_tokens`` likewise.
+
+    Attributes:
+        freed: Set whenever a reservation ends, which may have left room for another.
     """
 
     def __init__(self, max_requests: int | None, max_tokens: int | None) -> None:
         self.max_requests, self.max_tokens = max_requests, max_tokens
-        self.requests = self.tokens = 0
+        self.requests = self.tokens = self._open = 0
+        self.freed = asyncio.Event()
 
-    def reserve(self, request: Request) -> int:
+    def reserve(self, request: Request) -> int | None:
         """Takes a request's tokens at their most from the budget.
+
+        Returns:
+            How many they are; None while there is not as much left, but other reservations have not ended.
 
         Raises:
             _Stop: There is not as much left.
@@ -109,20 +131,37 @@ class Budget:
         if self.max_requests is not None and self.requests >= self.max_requests:
             raise _Stop(f"the budget of {self.max_requests} requests is used up")
         if self.max_tokens is not None and self.tokens + tokens > self.max_tokens:
+            if self._open:
+                return None
             raise _Stop(f"the budget of {self.max_tokens} tokens is used up: {self.tokens} are spent")
         self.requests += 1
-        self.tokens += tokens
+        self._add(tokens, 1)
         return tokens
 
-    def settle(self, reserved: int, request: Request, answer: Answer | None) -> None:
-        """Replaces a reservation by what was used; a request that failed counts its prompt."""
+    def _add(self, tokens: int, reservations: int) -> None:
+        self.tokens += tokens
+        self._open += reservations
+        if reservations < 0:
+            self.freed.set()
+
+    def release(self, reserved: int) -> None:
+        """Ends a reservation for a request that was not sent."""
+        self.requests -= 1
+        self._add(-reserved, -1)
+
+    def settle(self, reserved: int, request: Request, answer: Answer | None, spent: bool = False) -> None:
+        """Replaces a reservation by what was used.
+
+        A request that failed counts its prompt, and all of the reservation where the server may have answered
+        (``spent``).
+        """
         prompt = request.prompt_chars() // 4
-        used = prompt
+        used = reserved if spent else prompt
         if answer is not None:
             prompt = answer.prompt_tokens if answer.prompt_tokens is not None else prompt
             completion = answer.completion_tokens
             used = prompt + (completion if completion is not None else len(answer.text) // 4)
-        self.tokens += used - reserved
+        self._add(used - reserved, -1)
 
 
 class Runner:
@@ -155,13 +194,16 @@ class Runner:
         self.budget = Budget(limits.max_requests, limits.max_tokens)
         self.stopped = ""
         self.failures: dict[str, str] = {}
-        self._fatal: TkreError | None = None
+        self._prompt_format: str = getattr(backend, "prompt_format", PLAIN_PROMPT)
+        self._fatal: BaseException | None = None
         self._sleep = sleep
         self._random = random.Random()
         self._not_before = 0.0
-        self._in_a_row = 0
+        self._turns = asyncio.Lock()
+        self._silent: dict[str, tuple[Request, str]] = {}
         self._judged = self._good = 0
         self._gap = False
+        self._refusals: Counter[str] = Counter()
         self.unjudged = 0
         self._bar = tqdm(total=sum(job.quota for job in jobs), unit="row", disable=None if progress else True)
 
@@ -172,25 +214,33 @@ class Runner:
         many answers wait for one before them.
 
         Raises:
-            TkreError: No request can be answered, such as for want of a token; what was answered is kept.
+            TkreError: No request can be answered, such as for want of a token, or nothing can be written; what was
+                answered is kept.
         """
         syncing = asyncio.create_task(self.folder.sync_forever())
+        syncing.add_done_callback(self._stop_with)
         try:
             for _ in range(self.limits.max_tries):
                 if not await self._round() or self.stopped:
                     break
         finally:
+            self._bar.close()
             syncing.cancel()
             await asyncio.gather(syncing, return_exceptions=True)
             self.folder.sync()
-            self._bar.close()
         if self._fatal is not None:
             raise self._fatal
+
+    def _stop_with(self, syncing: asyncio.Task[None]) -> None:
+        """Sends nothing more once what comes back can't be brought to the disk."""
+        if not syncing.cancelled() and (error := syncing.exception()) is not None:
+            self.stopped = self.stopped or str(error)
+            self._fatal = self._fatal or error
 
     def _requests(self) -> Iterator[tuple[Job, Request]]:
         for job in self.jobs:
             missing = job.quota - job.accepted
-            while missing > 0 and not job.refused:
+            while missing > 0 and not job.given_up:
                 count = min(missing, job.per_request)
                 request = job.ask(job.attempts, count, job.asked)
                 job.attempts, job.asked, missing = job.attempts + 1, job.asked + count, missing - count
@@ -199,16 +249,17 @@ class Runner:
     async def _round(self) -> bool:
         """Sends one round of requests; says whether there were any."""
         slots = asyncio.Semaphore(self.limits.concurrency)
-        waiting: deque[tuple[Job, Request, str, asyncio.Task[Answer | str | None] | Answer | str]] = deque()
-        any_asked = False
+        waiting: deque[_Asked] = deque()
+        asked: Counter[str] = Counter()
+        self._refusals.clear()
         try:
             for job, request in self._requests():
-                any_asked = True
-                key = request.key(self.backend.model)
+                asked[job.name] += 1
+                key = request.key(self.backend.model, self._prompt_format)
                 known = self.folder.answer(key)
                 if known is None:
                     # Sending goes first: a server that waits for a verdict on its last answer waits in vain.
-                    while slots.locked() and waiting and _done(waiting[0][3]):
+                    while slots.locked() and waiting and _done(waiting[0][3]) and waiting[0][2] not in self._silent:
                         await self._take(*waiting.popleft())
                         await asyncio.sleep(0)
                     await slots.acquire()
@@ -218,28 +269,44 @@ class Runner:
                     waiting.append((job, request, key, asyncio.create_task(self._ask(request, key, slots))))
                 else:
                     waiting.append((job, request, key, known))
-                while len(waiting) > _AHEAD * self.limits.concurrency:
+                while len(waiting) > _AHEAD * self.limits.concurrency and await self._known(waiting[0]):
                     await self._take(*waiting.popleft())
             while waiting:
+                if not await self._known(waiting[0]):
+                    await asyncio.wait([item[3] for item in waiting if isinstance(item[3], asyncio.Task)])
                 await self._take(*waiting.popleft())
         finally:
             tasks = [item[3] for item in waiting if isinstance(item[3], asyncio.Task)]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return any_asked
+        # Not before all are known: which of them is refused first depends on the server's timing.
+        for job in self.jobs:
+            job.given_up |= 0 < asked[job.name] == self._refusals[job.name]
+        return bool(asked)
+
+    async def _known(self, asked: _Asked) -> bool:
+        """Waits for an outcome; says whether it is final, which a silence is not until somebody else is answered.
+
+        Requests go on being sent meanwhile, no more than it takes to see that nobody answers.
+        """
+        *_, key, outcome = asked
+        if isinstance(outcome, asyncio.Task) and not outcome.done():
+            await asyncio.wait([outcome])
+        return key not in self._silent
 
     async def _take(self, job: Job, request: Request, key: str, outcome: Any) -> None:
         if isinstance(outcome, asyncio.Task):
             outcome = await outcome
+        if self.stopped and key in self._silent:
+            outcome = None
         if outcome is None or self._gap:
             # Not answered, because the run stops: what comes after it is judged when the run goes on.
             self._gap = True
             self.unjudged += isinstance(outcome, Answer)
         elif isinstance(outcome, str):
             self.failures[key] = f"{job.name}, attempt {request.attempt}: {outcome}"
-            if outcome.startswith(_REFUSED):
-                job.refused = outcome
+            self._refusals[job.name] += outcome.startswith(_REFUSED)
         else:
             self._judge(job, request, key, outcome)
 
@@ -247,41 +314,76 @@ class Runner:
         """Asks until there is an answer, or the reason why there will be none; None when the run stops first."""
         try:
             outcome = await self._answer(request)
+            self._keep(key, request, outcome)
+            return outcome
         except _Stop as stop:
             self.stopped = self.stopped or str(stop)
-            return None
         except TkreError as error:
             self.stopped = self.stopped or str(error)
             self._fatal = self._fatal or error
-            return None
         finally:
             slots.release()
-        self.folder.keep(key, request.job, request.attempt, outcome)
-        return outcome
+        return None
+
+    def _keep(self, key: str, request: Request, outcome: Answer | str) -> None:
+        """Writes an outcome down; that there was no answer, only once the server has answered another request."""
+        if isinstance(outcome, Answer):
+            for silent, (asked, reason) in list(self._silent.items()):
+                self.folder.keep(silent, asked.job, asked.attempt, reason, self._prompt_format)
+                del self._silent[silent]
+        elif not outcome.startswith(_REFUSED):
+            self._silent[key] = (request, outcome)
+            if (count := len(self._silent)) >= max(self.limits.concurrency, 4):
+                # Nobody is there: the requests are left for the next run instead of being used up.
+                raise TkreError(f"{count} requests in a row got no answer, the last one because of: {outcome}")
+            return
+        self.folder.keep(key, request.job, request.attempt, outcome, self._prompt_format)
+
+    async def _turn(self, request: Request) -> int:
+        """Waits until a request may be sent; returns the tokens reserved for it.
+
+        Raises:
+            _Stop: It may not be sent any more.
+        """
+        # In the order of the requests, so that a small one doesn't take what a large one before it waits for.
+        async with self._turns:
+            # What is under way will leave more of its reservation than it takes: not yet a reason to stop.
+            while (reserved := self.budget.reserve(request)) is None:
+                self.budget.freed.clear()
+                await self.budget.freed.wait()
+        while (pause := self._not_before - asyncio.get_running_loop().time()) > 0:
+            # Not all at the same moment.
+            await self._sleep(pause * self._random.uniform(1, 1.1))
+        if self.stopped:
+            self.budget.release(reserved)
+            raise _Stop(self.stopped)
+        return reserved
 
     async def _answer(self, request: Request) -> Answer | str:
         limits, loop, reason = self.limits, asyncio.get_running_loop(), ""
-        for attempt in range(limits.retries + 1):
-            while (pause := self._not_before - loop.time()) > 0:
-                # Not all at the same moment.
-                await self._sleep(pause * self._random.uniform(1, 1.1))
-            if self.stopped:
-                raise _Stop(self.stopped)
-            reserved = self.budget.reserve(request)
+        attempt, constrained = 0, True
+        while attempt <= limits.retries:
+            reserved = await self._turn(request)
             answer: Answer | None = None
+            spent = False
             try:
                 async with asyncio.timeout(limits.timeout):
                     answer = await self.backend.complete(request)
-                self._in_a_row = 0
                 return answer
             except RefusedError as error:
                 return f"{_REFUSED}{error}"
+            except UnconstrainedError as error:
+                if not constrained:
+                    return f"{_REFUSED}{error}"
+                # The backend asks without it now. That is no repetition of what failed, but a request like any other.
+                constrained = False
+                continue
             except TimeoutError:
-                reason, retry_after = f"no answer within {limits.timeout} s", None
+                reason, retry_after, spent = f"no answer within {limits.timeout} s", None, True
             except TransientError as error:
-                reason, retry_after = str(error), error.retry_after
+                reason, retry_after, spent = str(error), error.retry_after, error.spent
             finally:
-                self.budget.settle(reserved, request, answer)
+                self.budget.settle(reserved, request, answer, spent)
             logger.debug("%s, attempt %d: %s", request.job, request.attempt, reason)
             if retry_after and retry_after > _LONGEST_PAUSE:
                 raise TkreError(f"the server asks to wait {retry_after:.0f} s ({reason}): run the command again then")
@@ -291,10 +393,7 @@ class Runner:
             if attempt < limits.retries:
                 pause = min(limits.backoff * 2**attempt, limits.max_backoff) * self._random.uniform(0.5, 1)
                 await self._sleep(pause)
-        self._in_a_row += 1
-        if self._in_a_row >= max(limits.concurrency, 4):
-            # Nobody is there: the requests are left for the next run instead of being used up.
-            raise TkreError(f"{self._in_a_row} requests in a row got no answer, the last one because of: {reason}")
+            attempt += 1
         return f"no answer in {limits.retries + 1} attempts: {reason}"
 
     def _judge(self, job: Job, request: Request, key: str, answer: Answer) -> None:
@@ -316,7 +415,7 @@ class Runner:
             candidates = job.parse(answer.text)
         except UnparseableError as error:
             cut = " (cut off by its length)" if answer.finish == "length" else ""
-            candidates, failure = [answer.text[:2000]], Rejection("unparseable", f"{error}{cut}")
+            candidates, failure = [answer.text[:_CLIPPED]], Rejection("unparseable", f"{error}{cut}")
         done.of = len(candidates)
         place = {"request": key, "of": len(candidates)}
         for index, candidate in enumerate(candidates):
@@ -332,13 +431,28 @@ class Runner:
                 done.accepted[index] = False
                 why = {"reason": reason.reason, "detail": reason.detail}
                 origin = {"relation": job.relation, "job": job.name}
-                rejected.append({**place, "index": index, **origin, **why, "candidate": candidate})
+                kept = candidate if _writable(candidate) else answer.text[:_CLIPPED]
+                rejected.append({**place, "index": index, **origin, **why, "candidate": kept})
             else:
                 done.accepted[index] = True
                 provenance = {**place, "index": index, "attempt": request.attempt, **job.provenance, **further}
-                accepted.append({**record, "provenance": {**provenance, "model": self.backend.model}})
+                provenance["model"] = self.backend.model
+                if self._prompt_format != PLAIN_PROMPT:
+                    provenance["prompt_format"] = self._prompt_format
+                accepted.append({**record, "provenance": provenance})
         self.folder.write(job.relation, accepted, rejected)
         return done
+
+
+def _writable(candidate: Any) -> bool:
+    """Whether a candidate nests no deeper than any sample has a reason to."""
+    level = [candidate]
+    for _ in range(_DEEPEST):
+        inner = [
+            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
+        ]
+        level = [value for values in inner for value in values]
+    return not level
 
 
 def _done(outcome: Any) -> bool:

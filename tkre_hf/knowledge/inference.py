@@ -10,6 +10,7 @@ import aiohttp
 
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import (
+    API_KEY_VARIABLE,
     Answer,
     Constraint,
     Redactor,
@@ -20,6 +21,7 @@ from tkre_hf.knowledge.backends import (
     error_message,
     find_token,
     get_json,
+    one_line,
     public_url,
     raise_for_status,
     read_body,
@@ -76,6 +78,7 @@ class InferenceBackend:
             self._arguments |= {"model": model, "provider": provider}
         self._verbatim = base_url is not None and not tgi_dialect
         self._constraint = Constraint(self._where, self._redact)
+        self._posted = False
         self._session: aiohttp.ClientSession | None = None
         if base_url and not stream:
             self._session = aiohttp.ClientSession(
@@ -84,6 +87,7 @@ class InferenceBackend:
                 # It reads the environment anew for each request, which takes as long as the request itself.
                 trust_env=bool(getproxies()),
             )
+        self._client_class = _posting_client(self)
         self._main = self._client()
 
     @classmethod
@@ -133,7 +137,7 @@ class InferenceBackend:
         except (TransientError, RefusedError, UnconstrainedError, TkreError):
             raise
         except (TimeoutError, errors.InferenceTimeoutError):
-            raise TransientError("timeout") from None
+            raise TransientError("timeout", spent=True) from None
         except errors.OfflineModeIsEnabled:
             raise TkreError(
                 "HF_HUB_OFFLINE=1 keeps huggingface_hub from every server, your own too: unset it to use this backend"
@@ -157,33 +161,30 @@ class InferenceBackend:
                     break
         if not finish:
             # A stream that merely ends looks complete to an HTTP client.
-            raise TransientError("the stream ended before the answer did")
+            raise TransientError("the stream ended before the answer did", spent=True)
         return Answer(text, _finish(finish), *_usage(usage))
 
     def _client(self) -> Any:
-        from huggingface_hub import AsyncInferenceClient
+        return self._client_class(**self._arguments)
 
+    async def post(self, parameters: Any) -> bytes | None:
+        """Posts a request through one session, with a connection for each that is under way.
+
+        Before 1.0 the hub's client opens a connection for every request; since then it looks through all connections
+        of its pool for every one, and has at most a hundred: at 64 requests at once either takes longer than all the
+        rest.
+
+        Returns:
+            The body; None where the hub's client is to post, which it does for streams and hosted providers.
+        """
+        self._posted = True
         if self._session is None:
-            return AsyncInferenceClient(**self._arguments)
-        session, where, redact = self._session, self._where, self._redact
-
-        class PooledClient(AsyncInferenceClient):
-            """Posts through one session with a connection for each request under way.
-
-            Before 1.0 the client opens a connection for every request; since then it looks through all connections of
-            its pool for every one, and has at most a hundred: at 64 requests at once either takes longer than all the
-            rest. Should a later client not call this method, its own way of posting is as right, and slower.
-            """
-
-            async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> Any:
-                url, headers = request_parameters.url, request_parameters.headers
-                async with session.post(url, json=request_parameters.json, headers=headers) as response:
-                    if response.status != 200:
-                        said = redact(error_message(await response.content.read(10_000)))
-                        raise_for_status(response.status, said, response.headers.get("Retry-After"), where)
-                    return await read_body(response)
-
-        return PooledClient(**self._arguments)
+            return None
+        async with self._session.post(parameters.url, json=parameters.json, headers=parameters.headers) as response:
+            if response.status != 200:
+                said = self._redact(error_message(await response.content.read(10_000)))
+                raise_for_status(response.status, said, response.headers.get("Retry-After"), self._where)
+            return await read_body(response)
 
     def _sort(self, error: Exception) -> None:
         """Raises the fault that an error of either HTTP library (aiohttp to hub 0.x, httpx from 1.0) stands for."""
@@ -204,15 +205,32 @@ class InferenceBackend:
             "httpcore2",
             "anyio",
         ):
-            raise TransientError(self._redact(f"{type(error).__name__}: {error}")[:300]) from None
-        if isinstance(error, ValueError | TypeError | KeyError | AttributeError | IndexError):
+            raise TransientError(one_line(self._redact(f"{type(error).__name__}: {error}"))) from None
+        if type(error) is ValueError and not self._posted:
+            # What keeps the client from posting, such as a provider it doesn't know or a key it lacks, will not pass.
+            advice = f"check --provider, --model and the token ({API_KEY_VARIABLE}, or `hf auth login`)"
+            reason = one_line(self._redact(str(error)))
+            raise TkreError(f"nothing can be sent to {self._where}: {reason}; {advice}") from None
+        if isinstance(error, ValueError | TypeError | KeyError | AttributeError | IndexError | RecursionError):
             # The client reads an answer before it hands it on: what it can't read was no chat completion.
-            raise TransientError(self._redact(f"no chat completion: {error}")[:300]) from None
+            raise TransientError(one_line(self._redact(f"no chat completion: {error}"))) from None
 
     async def close(self) -> None:
         await self._main.close()
         if self._session is not None:
             await self._session.close()
+
+
+def _posting_client(backend: InferenceBackend) -> type[Any]:
+    """The hub's client, posting as the backend does; should a later one not ask to, its own way is as right."""
+    from huggingface_hub import AsyncInferenceClient
+
+    class PostingClient(AsyncInferenceClient):
+        async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> Any:
+            body = await backend.post(request_parameters)
+            return await super()._inner_post(request_parameters, stream=stream) if body is None else body
+
+    return PostingClient
 
 
 def _answer(output: Any) -> Answer:

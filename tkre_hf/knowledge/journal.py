@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections import Counter
@@ -15,14 +16,14 @@ from filelock import FileLock, Timeout
 
 from tkre_hf.data.schema import Record
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.backends import Answer
+from tkre_hf.knowledge.backends import PLAIN_PROMPT, Answer
 
 
 class JsonLines:
     """A file of JSON lines that only grows.
 
     A line is written by one system call, so a killed process leaves whole lines and at most one torn one at the end;
-    opening the file cuts that off.
+    opening the file cuts that off, and so does the next row after a disk was full.
 
     Args:
         path: The file; made if it is missing.
@@ -34,6 +35,7 @@ class JsonLines:
         self.size = self._whole_lines(os.fstat(self._file).st_size)
         os.ftruncate(self._file, self.size)
         self._synced = self.size
+        self._torn = False
 
     def _whole_lines(self, size: int) -> int:
         """The number of bytes up to and with the last line break."""
@@ -47,21 +49,46 @@ class JsonLines:
         return 0
 
     def append(self, *rows: Mapping[str, Any]) -> int:
-        """Writes rows and returns the offset of the first; they are on the disk after the next ``sync``."""
+        """Writes rows and returns the offset of the first; they are on the disk after the next ``sync``.
+
+        Raises:
+            TkreError: The disk is full or broken; the file is as it was before.
+        """
         # A lone surrogate, which JSON can spell and UTF-8 can't, becomes its JSON escape again.
         text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
         data = text.encode("utf-8", "backslashreplace")
         offset, view = self.size, memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+        try:
+            self._cut()
+            self._torn = True
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError as error:
+            # Of a line that fits in part nothing may stay, or the next one is glued to it.
+            with contextlib.suppress(OSError):
+                self._cut()
+            raise _cannot_write(self.path, error) from None
+        self._torn = False
         self.size += len(data)
         return offset
 
+    def _cut(self) -> None:
+        if self._torn:
+            os.ftruncate(self._file, self.size)
+            self._torn = False
+
     def sync(self) -> None:
-        """Waits until what was appended is on the disk."""
+        """Waits until what was appended is on the disk.
+
+        Raises:
+            TkreError: It can't be written there.
+        """
         size = self.size
         if size != self._synced:
-            os.fsync(self._file)
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise _cannot_write(self.path, error) from None
             self._synced = size
 
     def read(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -92,8 +119,10 @@ class JsonLines:
         return row
 
     def close(self) -> None:
-        self.sync()
-        os.close(self._file)
+        try:
+            self.sync()
+        finally:
+            os.close(self._file)
 
 
 @dataclass
@@ -182,9 +211,12 @@ class RunFolder:
         row = self.answers.read_at(self._offsets[key])
         return row["failed"] if "failed" in row else Answer(row["text"], row["finish"])
 
-    def keep(self, key: str, job: str, attempt: int, outcome: Answer | str) -> None:
+    def keep(self, key: str, job: str, attempt: int, outcome: Answer | str, prompt_format: str = PLAIN_PROMPT) -> None:
         """Appends an answer, or the reason why there will be none."""
         row: dict[str, Any] = {"key": key, "job": job, "attempt": attempt}
+        if prompt_format != PLAIN_PROMPT:
+            # By which the answer is found again where it is replayed.
+            row["prompt_format"] = prompt_format
         if isinstance(outcome, str):
             row["failed"] = outcome
         else:
@@ -212,16 +244,31 @@ class RunFolder:
             await asyncio.sleep(0.1)
 
     def close(self) -> None:
-        for file in (self.answers, self.records, self.rejected):
-            file.close()
-        self._lock.release()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._lock.release)
+            for file in (self.rejected, self.records, self.answers):
+                stack.callback(file.close)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader finds the old text or the new one, whatever happens."""
+    """Writes a file so that a reader finds the old text or the new one, whatever happens.
+
+    Raises:
+        TkreError: The disk is full or broken; the old text is still there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        # As in the rows: what UTF-8 can't spell becomes its escape.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> TkreError:
+    return TkreError(f"cannot write to {path}: {error.strerror or error}")

@@ -91,7 +91,8 @@ class RunReport:
         lines += [f"- no answer: {failure}" for failure in self.failures]
         if self.stopped:
             lines.append(f"- stopped: {self.stopped}")
-        return "\n".join(lines) + "\n"
+        # It is also printed, and a server's own words may hold what no terminal can.
+        return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace").decode()
 
     def write(self, folder: Path) -> None:
         """Writes ``report.json`` and ``report.md``."""

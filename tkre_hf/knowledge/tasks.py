@@ -66,7 +66,8 @@ def explanation_jobs(
     """One job for each labelled row: why does its head stand in its relation to its tail?
 
     Args:
-        records: The labelled rows; their ids are the jobs' names.
+        records: The labelled rows; their ids are the jobs' names. Where rows of a file were left out, each has its
+            number there as ``row``, from 0, by which a recorded explanation is found; otherwise its place here is it.
         schemas: Of their relations.
         template: The EDKG prompt.
         sampling: How answers are drawn; a repeated question has another seed.
@@ -103,12 +104,12 @@ def explanation_jobs(
             name=record["id"],
             relation=record["relation"],
             quota=1,
-            ask=partial(ask, row, record),
+            ask=partial(ask, record.get("row", place), record),
             parse=_parse_one,
             judge=partial(judge, record),
             provenance=_provenance(template),
         )
-        for row, record in enumerate(records)
+        for place, record in enumerate(records)
     ]
     return jobs, validator
 

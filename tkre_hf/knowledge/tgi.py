@@ -7,6 +7,7 @@ from typing import Any
 
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import (
+    PLAIN_PROMPT,
     Answer,
     Constraint,
     Redactor,
@@ -16,6 +17,7 @@ from tkre_hf.knowledge.backends import (
     error_message,
     find_token,
     get_json,
+    one_line,
     public_url,
     raise_for_status,
     read_body,
@@ -51,10 +53,10 @@ class TgiBackend:
         timeout: float = 120.0,
         concurrency: int = 8,
         stream: bool = False,
-        prompt_format: str = "{prompt}",
+        prompt_format: str = PLAIN_PROMPT,
     ) -> None:
         _import_types()
-        if "{prompt}" not in prompt_format:
+        if PLAIN_PROMPT not in prompt_format:
             raise TkreError(f"the prompt format must hold {{prompt}}, found {prompt_format!r}")
         import aiohttp
 
@@ -97,7 +99,7 @@ class TgiBackend:
 
         types = _import_types()
         sampling = request.sampling
-        prompt = self.prompt_format.replace("{prompt}", "\n\n".join(part["content"] for part in request.messages))
+        prompt = self.prompt_format.replace(PLAIN_PROMPT, "\n\n".join(part["content"] for part in request.messages))
         parameters = types.Parameters(
             details=True,
             do_sample=sampling.temperature > 0,
@@ -119,11 +121,11 @@ class TgiBackend:
                 content = await read_body(response)
                 return _answer(types.Response(**json.loads(content)))
         except TimeoutError:
-            raise TransientError("timeout") from None
+            raise TransientError("timeout", spent=True) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(self._redact(f"{type(error).__name__}: {error}")[:300]) from None
-        except (ValidationError, ValueError, TypeError) as error:
-            raise TransientError(self._redact(f"no answer of a TGI server: {error}")[:300]) from None
+            raise TransientError(one_line(self._redact(f"{type(error).__name__}: {error}"))) from None
+        except (ValidationError, ValueError, TypeError, RecursionError) as error:
+            raise TransientError(one_line(self._redact(f"no answer of a TGI server: {error}"))) from None
 
     async def _read_stream(self, response: Any, types: Any) -> Answer:
         """The answer of a stream of server-sent events; only the last one holds the whole text and the details."""
@@ -133,7 +135,7 @@ class TgiBackend:
                 continue
             event = json.loads(line[5:])
             if "error" in event:
-                reason = self._redact(str(event["error"]))
+                reason = one_line(self._redact(str(event["error"])))
                 if event.get("error_type") == "validation":
                     raise RefusedError(reason)
                 raise TransientError(reason)
@@ -144,7 +146,7 @@ class TgiBackend:
             if len(text) > MAX_ANSWER_CHARS:
                 # Longer than any answer that could be accepted: no use in reading on.
                 return Answer(text, "length")
-        raise TransientError("the stream ended before the answer did")
+        raise TransientError("the stream ended before the answer did", spent=True)
 
     async def close(self) -> None:
         await self._session.close()
