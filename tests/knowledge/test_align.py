@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tkre_hf.knowledge.align import clean_text, find_mentions, find_quote, fold, gap, nearest_pair
+from tkre_hf.knowledge.align import clean_text, find_mentions, find_quote, fold, gap, nearest_pair, not_inside
 
 TEXT = st.text(st.sampled_from("aAbBİßé'’\"“- .,\n\t\u00a0北京ก_1"), max_size=60)
 
@@ -59,6 +59,11 @@ def test_the_nearest_pair_does_not_overlap() -> None:
     assert nearest_pair([(0, 8)], [(4, 8)]) is None
     assert nearest_pair([(0, 8), (9, 17)], [(4, 8)]) == ((9, 17), (4, 8))
     assert gap((0, 3), (3, 5)) == 0 and gap((3, 5), (0, 3)) == 0 and gap((0, 4), (3, 5)) < 0
+
+
+def test_what_lies_inside_another_mention_is_no_mention() -> None:
+    assert not_inside([(4, 8), (20, 24)], [(0, 8)]) == [(20, 24)]
+    assert not_inside([(0, 8)], [(4, 8), (2, 9)]) == [(0, 8)] and not_inside([(4, 8)], [(4, 8)]) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4)), min_size=1, max_size=5), st.data())

@@ -188,6 +188,30 @@ def test_only_labels_that_are_no_plain_words_leak(label: str, text: str, leaks: 
         check_label(text, label)
 
 
+@pytest.mark.parametrize(
+    ("text", "head", "tail", "found"),
+    [
+        ("York is older than New York; New York is larger.", "York", "New York", ((0, 1), (4, 6))),
+        ("New York is larger; York is older than New York.", "York", "New York", ((5, 6), (0, 2))),
+        ("New York grew as York shrank.", "new york", "york", ((0, 2), (4, 5))),
+        ("New York hosted the team that New York had sent.", "York", "New York", None),
+        ("New York hosted the team that New York had sent.", "New York", "York", None),
+        ("The University of Kiel lies in Kiel.", "The University of Kiel", "Kiel", ((0, 4), (6, 7))),
+    ],
+)
+def test_an_entity_inside_the_other_is_no_mention(
+    text: str, head: str, tail: str, found: tuple[tuple[int, int], tuple[int, int]] | None
+) -> None:
+    if found is None:
+        with pytest.raises(Rejection, match="overlap"):
+            locate(text, head, tail)
+        return
+    located = locate(text, head, tail)
+    assert (located.head, located.tail) == found
+    inner = located.head_mentions if len(head) < len(tail) else located.tail_mentions
+    assert len(inner) == 1
+
+
 @given(
     st.text(st.sampled_from("Ab cé’'.-北"), min_size=1, max_size=40),
     st.text(st.sampled_from("Abcé’'-北 "), max_size=5),
@@ -256,6 +280,17 @@ def test_each_fault_of_an_explanation_has_its_reason(change: dict[str, Any], rea
     with pytest.raises(Rejection) as refused:
         explain({**EXPLANATION, **change})
     assert refused.value.reason == reason
+
+
+def test_an_explanation_must_name_the_inner_entity_by_itself() -> None:
+    gold = make_record(
+        id="g2", tokens="York lies north of New York , as maps show .".split(), head=(0, 1), tail=(4, 6), relation="r"
+    )
+    checks = ExplanationValidator(TextChecks(), NearDuplicateIndex())
+    with pytest.raises(Rejection, match="overlap"):
+        explain({"explanation": "That 'north of' stands before New York says it of New York."}, checks, gold)
+    record, _ = explain({"explanation": "'north of' puts New York under York on every map."}, checks, gold)
+    assert record["tokens"][record["head"]["start"] - 1] == "under"
 
 
 def test_an_explanation_comes_once_and_copies_no_excluded_row() -> None:

@@ -75,6 +75,11 @@ def gap(left: CharSpan, right: CharSpan) -> int:
     return max(left[0], right[0]) - min(left[1], right[1])
 
 
+def not_inside(spans: Sequence[CharSpan], others: Sequence[CharSpan]) -> list[CharSpan]:
+    """The spans that lie within none of the others: the "York" of a "New York" is no mention of York."""
+    return [span for span in spans if not any(other[0] <= span[0] and span[1] <= other[1] for other in others)]
+
+
 def nearest_pair(heads: Sequence[CharSpan], tails: Sequence[CharSpan]) -> tuple[CharSpan, CharSpan] | None:
     """The head mention and the tail mention that stand nearest to each other, the first such pair in reading order.
 

@@ -12,7 +12,16 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tkre_hf.data.schema import CharSpan, Record, check_span, make_record, tokenize_text
-from tkre_hf.knowledge.align import clean_text, find_mentions, find_quote, fold, gap, nearest_pair, script_of
+from tkre_hf.knowledge.align import (
+    clean_text,
+    find_mentions,
+    find_quote,
+    fold,
+    gap,
+    nearest_pair,
+    not_inside,
+    script_of,
+)
 from tkre_hf.knowledge.duplicates import NearDuplicateIndex, similarity
 from tkre_hf.knowledge.prompts import Message, entity_of, sentence_of
 from tkre_hf.knowledge.schema import Explanation, RelationSchema, Sample
@@ -179,6 +188,8 @@ class Located:
 def locate(text: str, head: str, tail: str, quotes: Sequence[str] = ()) -> Located:
     """Finds two entities in a text: every mention of each, and the pair that stands nearest to each other.
 
+    Where one entity's words are part of the other's, they are a mention of their own only outside of it.
+
     Args:
         text: As ``clean_text`` gives it.
         head: The head entity's words. ``tail`` likewise.
@@ -194,6 +205,7 @@ def locate(text: str, head: str, tail: str, quotes: Sequence[str] = ()) -> Locat
         raise Rejection("head_not_in_text", head)
     if not tails:
         raise Rejection("tail_not_in_text", tail)
+    heads, tails = not_inside(heads, tails), not_inside(tails, heads)
     pair = nearest_pair(heads, tails)
     if pair is None:
         raise Rejection("overlap", f"{head} / {tail}")
