@@ -130,6 +130,14 @@ def test_a_wrong_setting_ends_in_one_sentence(
     assert ":p@" not in err and "Traceback" not in err
 
 
+def test_samples_have_settings_of_their_own_to_be_wrong(train: Path, tmp_path: Path, tkre: Any) -> None:
+    options = ["samples", "--train", train, "--output", tmp_path / "o", "--model", "m"]
+    code, _, err = tkre(*options, "--near_duplicate", 0.05)
+    assert code == 2 and "--near_duplicate must be in [0.1, 1], found 0.05" in err.splitlines()[-1]
+    code, _, err = tkre(*options, "--drop_worst", 1)
+    assert code == 2 and "--drop_worst must be in [0, 1)" in err.splitlines()[-1]
+
+
 def test_help_lists_what_there_is(tkre: Any, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = tkre("--help")
     assert code == 0 and all(name in out for name in ("explanations", "samples", "merge", "TKRE_API_KEY"))

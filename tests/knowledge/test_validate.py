@@ -162,6 +162,20 @@ def test_copies_are_refused_by_what_they_copy() -> None:
     check(other, SCHEMA, "2")
 
 
+def test_a_row_does_not_come_back_within_a_longer_context() -> None:
+    longer = {
+        **SAMPLE,
+        "context": SAMPLE["context"] + " Nobody in the whole of the harbour district believed in it yet.",
+    }
+    for label in ("demonstration", "excluded"):
+        assert reason_of(longer, validator(**{label: SAMPLE["context"]})) == f"copy_of_{label}"
+    check = ExplanationValidator(TextChecks(), NearDuplicateIndex())
+    check.index.add("The words of a row that is kept out of everything.", "excluded")
+    told = str(EXPLANATION["explanation"])
+    with pytest.raises(Rejection, match="copy_of_excluded"):
+        explain({**EXPLANATION, "explanation": f"{told} The words of a row that is kept out of everything."}, check)
+
+
 def test_what_was_accepted_earlier_is_remembered() -> None:
     first, second = validator(), validator()
     record, _ = first(SAMPLE, SCHEMA, "1")

@@ -11,6 +11,7 @@ from typing import Any
 from tkre_hf.data import load_records, load_relation_info
 from tkre_hf.data.schema import Record
 from tkre_hf.knowledge.backends import Backend, RecordedBackend, Sampling
+from tkre_hf.knowledge.duplicates import LEAST_THRESHOLD
 from tkre_hf.knowledge.generate import Limits
 from tkre_hf.knowledge.schema import RelationSchema, complete_schemas
 
@@ -140,7 +141,7 @@ class SampleArguments(GenerateArguments):
     per_relation: int = _setting("Samples wanted of each relation.", default=16)
     per_request: int = _setting("Samples asked for at once.", default=8)
     shots: int = _setting("Labelled rows shown in a prompt.", default=3)
-    near_duplicate: float = _setting("Similarity from which on two samples are the same, in (0, 1].", default=0.7)
+    near_duplicate: float = _setting("Similarity from which on two samples are the same, in [0.1, 1].", default=0.7)
     retriever: str | None = _setting(
         "A TKRE checkpoint by which demonstrations are chosen that are like each other; at random without.",
         default=None,
@@ -155,8 +156,13 @@ class SampleArguments(GenerateArguments):
         for name in ("per_relation", "per_request"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, found {getattr(self, name)}")
-        if self.shots < 0 or not 0 < self.near_duplicate <= 1 or not 0 <= self.drop_worst < 1:
-            raise ValueError("--shots must not be negative, --near_duplicate in (0, 1] and --drop_worst in [0, 1)")
+        if self.shots < 0 or not 0 <= self.drop_worst < 1:
+            raise ValueError("--shots must not be negative, and --drop_worst must be in [0, 1)")
+        if not LEAST_THRESHOLD <= self.near_duplicate <= 1:
+            raise ValueError(
+                f"--near_duplicate must be in [{LEAST_THRESHOLD}, 1], found {self.near_duplicate}: "
+                "sentences that have nothing in common are less alike than that"
+            )
 
 
 @dataclass
