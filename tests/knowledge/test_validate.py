@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tkre_hf.data import make_record
 from tkre_hf.knowledge.duplicates import NearDuplicateIndex
+from tkre_hf.knowledge.parse import parse_samples
 from tkre_hf.knowledge.prompts import PromptTemplate, sentence_of
 from tkre_hf.knowledge.schema import RelationSchema
 from tkre_hf.knowledge.validate import (
@@ -136,6 +137,13 @@ def test_each_fault_has_its_reason(change: dict[str, Any], reason: str) -> None:
 @pytest.mark.parametrize("fields", [None, 3, "text", [], {}, {"context": "only this one field here"}])
 def test_what_is_no_sample_has_the_wrong_shape(fields: Any) -> None:
     assert reason_of(fields) == "wrong_shape"
+
+
+def test_what_could_not_be_read_says_why() -> None:
+    (fragment,) = parse_samples('[{}, "one more"]')[1:]
+    with pytest.raises(Rejection, match="no object") as refused:
+        validator()(fragment, SCHEMA, "1")
+    assert refused.value.reason == "unparseable"
 
 
 def test_types_are_compared_without_case_and_separators() -> None:

@@ -23,11 +23,12 @@ from tkre_hf.knowledge.align import (
     script_of,
 )
 from tkre_hf.knowledge.duplicates import NearDuplicateIndex, similarity
+from tkre_hf.knowledge.parse import Fragment
 from tkre_hf.knowledge.prompts import Message, entity_of, sentence_of
 from tkre_hf.knowledge.schema import Explanation, RelationSchema, Sample
 
 REASONS = {
-    "unparseable": "no JSON and no known lines in the answer",
+    "unparseable": "neither JSON nor known lines, or broken, cut off or nested too deep",
     "wrong_shape": "a field is missing or of the wrong kind",
     "wrong_relation": "the answer names another relation than was asked for",
     "surplus": "more samples than were asked for",
@@ -166,6 +167,8 @@ def fixed_parts(messages: Iterable[Message]) -> list[str]:
 
 
 def _shape(model: type[BaseModel], fields: Any) -> Any:
+    if isinstance(fields, Fragment):
+        raise Rejection("unparseable", fields.reason)
     try:
         return model.model_validate(fields)
     except ValidationError as error:
