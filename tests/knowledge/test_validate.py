@@ -17,6 +17,7 @@ from tkre_hf.knowledge.validate import (
     Rejection,
     SampleValidator,
     TextChecks,
+    check_encoding,
     check_label,
     fixed_parts,
     locate,
@@ -132,6 +133,48 @@ def test_of_several_mentions_all_are_kept_and_the_nearest_pair_is_the_pair() -> 
 )
 def test_each_fault_has_its_reason(change: dict[str, Any], reason: str) -> None:
     assert reason_of({**SAMPLE, **change}) == reason
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    ["\u200b", "\u2060", "\ufeff", "\u202e", "\u202a", "\u2066", "\U000e0001", "\U000e0041", "\u200d", "\u200c"],
+)
+def test_what_cannot_be_seen_is_no_text(hidden: str) -> None:
+    for place in (10, 40):
+        context = SAMPLE["context"][:place] + hidden + SAMPLE["context"][place:]
+        assert reason_of({**SAMPLE, "context": context}) == "encoding"
+    assert reason_of({**SAMPLE, "tail_type": "PERSON" + hidden}) == "encoding"
+    with pytest.raises(Rejection, match="encoding"):
+        explain({**EXPLANATION, "cues": [f"set up{hidden} by"]})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "او کتاب\u200cها را می\u200cخواند",
+        "क्\u200dष और র\u200d্য",
+        "ශ්\u200dරී ලංකා",
+        "a 👩\u200d🚀 and a ❤️\u200d🔥 there",
+        "שלום\u200f 3",
+    ],
+)
+def test_joiners_stay_where_scripts_need_them(text: str) -> None:
+    check_encoding(text)
+    for wrong in (text + "a\u200db", text + "\u200b", "\u200d" + text):
+        with pytest.raises(Rejection, match="encoding"):
+            check_encoding(wrong)
+
+
+def test_a_name_in_another_script_does_not_make_it_the_data_s() -> None:
+    rows = ["The clerk Ada Voss set up an engine works near the harbour of Kiel."] * 1_000
+    checks = TextChecks.of([*rows, "Анна met her there."], [])
+    assert checks.scripts == {"LATIN"}
+    with pytest.raises(Rejection, match="language"):
+        checks("Анна основала завод в тысяча девятьсот первом году близ города Киль", (1, 200))
+    checks("The poet Анна met her in Kiel.", (1, 200))
+    assert TextChecks.of(["Анна was met", "by Ada"], []).scripts == {"LATIN", "CYRILLIC"}
+    assert TextChecks.of(["東京でアンナはカフェを"] * 3, []).scripts == {"CJK", "KATAKANA", "HIRAGANA"}
+    assert TextChecks.of(["1234", ""], []).scripts == frozenset()
 
 
 @pytest.mark.parametrize("fields", [None, 3, "text", [], {}, {"context": "only this one field here"}])
