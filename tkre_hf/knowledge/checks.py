@@ -105,15 +105,12 @@ class TextChecks:
             Rejection: ``length``, ``encoding``, ``language``, ``instructions`` or ``prompt_echo``.
         """
         check_encoding(text)
-        least, most = limits
-        if not least <= len(text) <= most:
-            raise Rejection("length", f"{len(text)} characters, allowed are {least} to {most}")
+        check_length(text, limits)
         if self.scripts and not (text.isascii() and "LATIN" in self.scripts):
             letters = [script_of(char) for char in text if char.isalpha()]
             if letters and sum(script in self.scripts for script in letters) < 0.6 * len(letters):
                 raise Rejection("language", f"letters of {', '.join(sorted(set(letters) - self.scripts))}")
-        if match := _INSTRUCTIONS.search(text):
-            raise Rejection("instructions", match[0])
+        check_instructions(text)
         if not self.echoes.isdisjoint(_word_runs(text)):
             raise Rejection("prompt_echo")
 
@@ -139,6 +136,29 @@ def check_encoding(text: str) -> None:
         raise Rejection("encoding", f"U+{ord(bad[0]):04X}")
     if match := _MOJIBAKE.search(text):
         raise Rejection("encoding", f"{match[0]!r} looks like UTF-8 read as another encoding")
+
+
+def check_length(text: str, limits: tuple[int, int], most_words: int | None = None) -> None:
+    """Refuses a text that has too few or too many characters, or too many words.
+
+    Raises:
+        Rejection: ``length``.
+    """
+    least, most = limits
+    if not least <= len(text) <= most:
+        raise Rejection("length", f"{len(text)} characters, allowed are {least} to {most}")
+    if most_words is not None and (words := len(text.split())) > most_words:
+        raise Rejection("length", f"{words} words, allowed are {most_words}")
+
+
+def check_instructions(text: str) -> None:
+    """Refuses a text with a chat template's marks, or that speaks to a model or of its prompt.
+
+    Raises:
+        Rejection: ``instructions``.
+    """
+    if match := _INSTRUCTIONS.search(text):
+        raise Rejection("instructions", match[0])
 
 
 def _joins(left: str, right: str) -> bool:

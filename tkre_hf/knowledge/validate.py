@@ -19,7 +19,16 @@ from tkre_hf.knowledge.align import (
     nearest_pair,
     not_inside,
 )
-from tkre_hf.knowledge.checks import REASONS, Rejection, TextChecks, check_encoding, check_label, fixed_parts
+from tkre_hf.knowledge.checks import (
+    REASONS,
+    Rejection,
+    TextChecks,
+    check_encoding,
+    check_instructions,
+    check_label,
+    check_length,
+    fixed_parts,
+)
 from tkre_hf.knowledge.duplicates import NearDuplicateIndex, similarity
 from tkre_hf.knowledge.parse import Fragment
 from tkre_hf.knowledge.prompts import entity_of, sentence_of
@@ -38,8 +47,9 @@ __all__ = [
     "locate",
 ]
 
-# Each is (least, most), in characters; of entities also at most _ENTITY_WORDS words.
+# Each is (least, most), in characters; of entities and types also at most _ENTITY_WORDS words.
 _CONTEXT, _EXPLANATION, _ENTITY = (15, 1200), (30, 2400), (1, 120)
+_TYPE = (0, _ENTITY[1])
 _ENTITY_WORDS, _CUE_WORDS = 15, 15
 _QUOTED = re.compile(
     r"(?<!\w)'(.{2,120}?)'(?!\w)|\"([^\"]{2,120})\"|“([^”]{2,120})”|‘(.{2,120}?)’(?!\w)|«([^»]{2,120})»"
@@ -140,8 +150,7 @@ class SampleValidator:
         context = clean_text(sample.context)
         self.checks(context, _CONTEXT)
         for entity in (sample.head_entity, sample.tail_entity):
-            if not _ENTITY[0] <= len(clean_text(entity)) <= _ENTITY[1] or len(entity.split()) > _ENTITY_WORDS:
-                raise Rejection("length", f"entity of {len(entity)} characters and {len(entity.split())} words")
+            check_length(clean_text(entity), _ENTITY, _ENTITY_WORDS)
         check_label(context, schema.relation)
         head_type = _allowed_type(sample.head_type, schema.head_types)
         tail_type = _allowed_type(sample.tail_type, schema.tail_types)
@@ -169,7 +178,11 @@ def _allowed_type(stated: str, allowed: Sequence[str]) -> str:
         return re.sub(r"[\s_-]+", "_", name.strip()).upper()
 
     if not allowed:
-        return stated.strip()
+        # A type's name need not be in the data's language, but a name it must be.
+        stated = clean_text(stated)
+        check_length(stated, _TYPE, _ENTITY_WORDS)
+        check_instructions(stated)
+        return stated
     for name in allowed:
         if plain(name) == plain(stated):
             return name
