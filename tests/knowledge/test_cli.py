@@ -202,15 +202,29 @@ def test_a_tkre_model_chooses_demonstrations_and_drops_what_fits_worst(
     options += ["--consistency", tmp_path / "model", "--drop_worst", 0.2]
     with ThreadedServer(Server()) as server:
         code, out, err = tkre("samples", *options, "--base_url", server.url)
-        assert code in (0, 1), err
+        assert code == 0 and f"20 rows in {tmp_path / 's'}/records.jsonl, 16 of them in consistent.jsonl" in out, err
         prompt = server.bodies[0]["messages"][-1]["content"]
     assert sum(line.startswith('{"context"') for line in prompt.splitlines()) == 3
     kept, dropped = rows(tmp_path / "s" / "consistent.jsonl"), rows(tmp_path / "s" / "inconsistent.jsonl")
     assert len(kept) == 16 and len(dropped) == 4 and {row["reason"] for row in dropped} == {"low_consistency"}
     assert {row["id"] for row in kept + dropped} == {row["id"] for row in rows(tmp_path / "s" / "records.jsonl")}
-    assert "| crosses | 8 | 2 |" in out
-    code, out, _ = tkre("merge", "--train", train, "--samples", tmp_path / "s", "--output", tmp_path / "m.jsonl")
+    assert "| crosses | 8 | 2 |" in out and "short of" not in out
+    report = json.loads((tmp_path / "s" / "report.json").read_text())
+    assert report["accepted"] == 16 and report["by_reason"]["low_consistency"] == 4 and report["unfilled"] == {}
+    merging = ["merge", "--train", train, "--samples", tmp_path / "s", "--output", tmp_path / "m.jsonl"]
+    code, out, _ = tkre(*merging)
     assert "16 scdg" in out
+    # What an earlier run's filter left does not stand for a run without it.
+    at = options.index("--consistency")
+    with ThreadedServer(Server()) as server:
+        code, out, err = tkre("samples", *options[:at], *options[at + 2 :], "--base_url", server.url)
+    assert code == 0 and "20 rows in" in out and "consistent" not in out, err
+    assert not list((tmp_path / "s").glob("*consistent.jsonl"))
+    assert "20 scdg" in tkre(*merging)[1]
+    with ThreadedServer(Server()) as server:
+        wrong = ["--consistency", tmp_path / "none", "--base_url", server.url]
+        code, _, err = tkre("samples", "--train", train, "--output", tmp_path / "w", *wrong)
+        assert code == 2 and "cannot load the checkpoint" in err.splitlines()[-1] and not server.bodies
     options = ["--train", train, "--output", tmp_path / "t", "--retriever", tmp_path, "--model", "m"]
     code, _, err = tkre("samples", *options, "--base_url", "http://127.0.0.1:9")
     assert code == 2 and "cannot load the checkpoint" in err.splitlines()[-1]

@@ -174,6 +174,10 @@ class Stage0Arguments(SampleArguments):
     )
     add_k: int | None = _setting("The most samples added to a relation of the training set.", default=None)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_add_k(self.add_k)
+
 
 @dataclass
 class MergeArguments:
@@ -190,8 +194,12 @@ class MergeArguments:
         for name in ("train", "output"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} is missing")
-        if self.add_k is not None and self.add_k < 0:
-            raise ValueError(f"--add_k must not be negative, found {self.add_k}")
+        _check_add_k(self.add_k)
+
+
+def _check_add_k(add_k: int | None) -> None:
+    if add_k is not None and add_k < 0:
+        raise ValueError(f"--add_k must not be negative, found {add_k}")
 
 
 def fingerprint(rows: Iterable[Mapping[str, Any]]) -> str:
