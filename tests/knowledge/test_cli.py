@@ -176,6 +176,12 @@ def test_excluded_rows_do_not_come_back(train: Path, tmp_path: Path, tkre: Any) 
     code, out, _ = tkre("samples", *options, "--output", tmp_path / "a", "--exclude", tmp_path / "test.jsonl")
     assert code == 1 and "copy_of_excluded" in out
     assert rows(tmp_path / "a" / "rejected.jsonl")[0]["candidate"]["head_entity"] == "Z9"
+    # The run is one of these excluded rows, wherever they lie, and of no others.
+    (tmp_path / "moved.jsonl").write_text((tmp_path / "test.jsonl").read_text())
+    assert tkre("samples", *options, "--output", tmp_path / "a", "--exclude", tmp_path / "moved.jsonl")[0] == 1
+    (tmp_path / "test.jsonl").write_text(json.dumps({**test, "token": [*test["token"], "."]}) + "\n")
+    code, _, err = tkre("samples", *options, "--output", tmp_path / "a", "--exclude", tmp_path / "test.jsonl")
+    assert code == 2 and "holds a run with another exclude" in err
     code, out, _ = tkre("samples", *options, "--output", tmp_path / "b")
     assert len(rows(tmp_path / "b" / "records.jsonl")) == 1
 

@@ -95,7 +95,7 @@ def generate_explanations(args: GenerateArguments) -> RunReport | None:
     if args.dry_run:
         _preview(jobs, notes)
         return None
-    return asyncio.run(_run(args, "explanations", jobs, validator, template, records, schemas, notes))
+    return asyncio.run(_run(args, "explanations", jobs, validator, template, records, excluded, schemas, notes))
 
 
 def generate_samples(args: SampleArguments) -> RunReport | None:
@@ -133,7 +133,7 @@ def generate_samples(args: SampleArguments) -> RunReport | None:
         return None
     # Loaded before anything is asked, so that a wrong path costs nothing.
     encoder = _encoder(args, args.consistency) if args.consistency else None
-    report = asyncio.run(_run(args, "samples", jobs, validator, template, records, schemas, notes))
+    report = asyncio.run(_run(args, "samples", jobs, validator, template, records, excluded, schemas, notes))
     if encoder is None:
         return report
     dropped = _drop_inconsistent(Path(args.output), encoder, encoder.anchors(schemas), records, args.drop_worst)
@@ -215,12 +215,13 @@ async def _run(
     validator: SampleValidator | ExplanationValidator,
     template: PromptTemplate,
     records: Sequence[Record],
+    excluded: Sequence[Record],
     schemas: dict[str, Any],
     notes: Sequence[str],
 ) -> RunReport:
     backend = await args.open_backend()
     try:
-        settings = run_settings(args, kind, backend.model, template.sha256, records, relations=schemas)
+        settings = run_settings(args, kind, backend.model, template.sha256, records, excluded, relations=schemas)
         folder = RunFolder(args.output, settings)
         try:
             # They were chosen from fewer rows than there will be.

@@ -13,6 +13,7 @@ from tkre_hf.data.schema import Record
 from tkre_hf.knowledge.backends import Backend, RecordedBackend, Sampling
 from tkre_hf.knowledge.duplicates import LEAST_THRESHOLD
 from tkre_hf.knowledge.generate import Limits
+from tkre_hf.knowledge.prompts import sentence_of
 from tkre_hf.knowledge.schema import RelationSchema, complete_schemas
 
 BACKENDS = ("inference", "tgi", "transformers", "recorded")
@@ -211,9 +212,16 @@ def fingerprint(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def run_settings(
-    args: GenerateArguments, kind: str, model: str, prompt_sha256: str, records: Iterable[Record], **schemas: Any
+    args: GenerateArguments,
+    kind: str,
+    model: str,
+    prompt_sha256: str,
+    records: Iterable[Record],
+    excluded: Iterable[Record] = (),
+    **schemas: Any,
 ) -> dict[str, Any]:
     """What the answers and their verdicts depend on, so that a folder is only gone on with under the same."""
+    sentences = sorted({sentence_of(record) for record in excluded})
     settings: dict[str, Any] = {
         "kind": kind,
         "model": model,
@@ -221,7 +229,8 @@ def run_settings(
         "train": fingerprint(records),
         **{name: fingerprint([asdict(schema) for schema in value.values()]) for name, value in schemas.items()},
         "sampling": asdict(args.sampling),
-        "exclude": sorted(args.exclude),
+        # What stands in the files and not where they lie.
+        "exclude": [fingerprint({"sentence": sentence} for sentence in sentences)] if sentences else [],
     }
     if kind == "samples":
         names = ("per_relation", "per_request", "shots", "near_duplicate", "retriever")
