@@ -138,6 +138,25 @@ def test_samples_have_settings_of_their_own_to_be_wrong(train: Path, tmp_path: P
     assert code == 2 and "--drop_worst must be in [0, 1)" in err.splitlines()[-1]
 
 
+@pytest.mark.usefixtures("online")
+def test_relations_without_rows_have_samples_when_asked_for(train: Path, tmp_path: Path, tkre: Any) -> None:
+    relations = tmp_path / "relations.yaml"
+    relations.write_text("sings: {description: the head sings the tail}\nwrote: {}\nnone: {}\n")
+    options = ["--relations", relations, "--per_relation", 4, "--output", tmp_path / "a"]
+    with ThreadedServer(Server()) as server:
+        code, out, err = tkre("samples", *options, "--all_relations", "--na_label", "none", "--base_url", server.url)
+        assert code == 0 and "8 rows in" in out, err
+        assert any("(none)" in body["messages"][-1]["content"] for body in server.bodies)
+        _, out, _ = tkre("samples", *options[:-1], tmp_path / "b", "--train", train, "--base_url", server.url)
+    assert {row["relation"] for row in rows(tmp_path / "a" / "records.jsonl")} == {"sings", "wrote"}
+    assert {row["relation"] for row in rows(tmp_path / "b" / "records.jsonl")} == {"crosses", "wrote"}
+    _, out, _ = tkre("samples", *options, "--all_relations", "--train", train, "--dry_run")
+    assert re.findall("=== (.*)", out) == ["crosses", "wrote", "sings", "none"]
+    for wrong, reason in ((options, "--train is missing"), (["--all_relations", "--dry_run"], "--relations FILE")):
+        code, _, err = tkre("samples", *wrong)
+        assert code == 2 and reason in err.splitlines()[-1]
+
+
 def test_help_lists_what_there_is(tkre: Any, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = tkre("--help")
     assert code == 0 and all(name in out for name in ("explanations", "samples", "merge", "TKRE_API_KEY"))

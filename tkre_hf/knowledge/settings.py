@@ -56,9 +56,10 @@ class GenerateArguments:
     dry_run: bool = _setting("Print one prompt for each relation and an estimate; ask nothing.", default=False)
 
     def __post_init__(self) -> None:
-        for name in ("train", "output"):
-            if not getattr(self, name) and not (name == "output" and self.dry_run):
-                raise ValueError(f"--{name} is missing")
+        if not self.train and self.needs_train:
+            raise ValueError("--train is missing")
+        if not self.output and not self.dry_run:
+            raise ValueError("--output is missing")
         if self.backend not in BACKENDS:
             raise ValueError(f"--backend {self.backend!r}: expected one of {', '.join(BACKENDS)}")
         if self.backend == "recorded" and not self.recorded:
@@ -75,6 +76,11 @@ class GenerateArguments:
                 raise ValueError(f"--{name} must be at least 1, found {getattr(self, name)}")
         if self.retries < 0 or self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ValueError("--retries and --temperature must not be negative, and --top_p must be in (0, 1]")
+
+    @property
+    def needs_train(self) -> bool:
+        """Whether nothing can be done without labelled rows."""
+        return True
 
     @property
     def sampling(self) -> Sampling:
@@ -126,13 +132,18 @@ class GenerateArguments:
         Raises:
             TkreError: A file is missing or wrong.
         """
-        records = [row for row in load_records(self.train) if row["relation"] != self.na_label]
+        rows = load_records(self.train) if self.train else []
+        records = [row for row in rows if row["relation"] != self.na_label]
         info = dict(load_relation_info(self.relations)) if self.relations else {}
-        used = {row["relation"] for row in records}
-        # A file of all of Wikidata's properties is no wish for samples of all of them.
+        used = self.wanted({row["relation"] for row in records}, info)
         schemas, notes = complete_schemas({label: known for label, known in info.items() if label in used}, records)
         excluded = [row for source in self.exclude for row in load_records(source)]
         return records, schemas, notes, excluded
+
+    def wanted(self, labelled: set[str], described: Iterable[str]) -> set[str]:
+        """Of the relations that have rows, and those that are described, the ones that the run is about."""
+        # A file of all of Wikidata's properties is no wish for samples of all of them.
+        return labelled
 
 
 @dataclass
@@ -142,6 +153,10 @@ class SampleArguments(GenerateArguments):
     per_relation: int = _setting("Samples wanted of each relation.", default=16)
     per_request: int = _setting("Samples asked for at once.", default=8)
     shots: int = _setting("Labelled rows shown in a prompt.", default=3)
+    all_relations: bool = _setting(
+        "Samples of every relation of --relations, those without labelled rows too; --train may be left out then.",
+        default=False,
+    )
     near_duplicate: float = _setting("Similarity from which on two samples are the same, in [0.1, 1].", default=0.7)
     retriever: str | None = _setting(
         "A TKRE checkpoint by which demonstrations are chosen that are like each other; at random without.",
@@ -164,6 +179,15 @@ class SampleArguments(GenerateArguments):
                 f"--near_duplicate must be in [{LEAST_THRESHOLD}, 1], found {self.near_duplicate}: "
                 "sentences that have nothing in common are less alike than that"
             )
+        if self.all_relations and not self.relations:
+            raise ValueError("--all_relations needs the file that names them: --relations FILE")
+
+    @property
+    def needs_train(self) -> bool:
+        return not self.all_relations
+
+    def wanted(self, labelled: set[str], described: Iterable[str]) -> set[str]:
+        return labelled.union(described) - {self.na_label} if self.all_relations else labelled
 
 
 @dataclass
@@ -178,6 +202,10 @@ class Stage0Arguments(SampleArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_add_k(self.add_k)
+
+    @property
+    def needs_train(self) -> bool:
+        return True
 
 
 @dataclass
