@@ -4,6 +4,9 @@ python recipes/stage0_generate.py --config recipes/configs/stage0_semeval.yaml -
 
 The file gives defaults and the command line overrides them; --help lists all settings. A run that was interrupted goes
 on where it was. API tokens come from the variable TKRE_API_KEY or `hf auth login`.
+
+Exit codes: 0 when every quota is filled; 1 when something is short or a budget is used up; 2 when a setting or a file
+is wrong, or nobody answers.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ from tkre_hf.knowledge.cli import generate_training_set
 from tkre_hf.knowledge.settings import Stage0Arguments
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     (args,) = parse_arguments(Stage0Arguments, argv, __doc__)
     with quiet_libraries():
-        print(generate_training_set(args))
+        summary, code = generate_training_set(args)
+    print(summary)
+    return code
 
 
 if __name__ == "__main__":

@@ -66,10 +66,13 @@ def parse_arguments(
     return tuple(values[: len(types)])
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a program; what its user can mend ends in one sentence and exit code 2, not in a traceback."""
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a program, which may return its exit code.
+
+    What its user can mend ends in one sentence and exit code 2, not in a traceback.
+    """
     try:
-        main()
+        code = main()
     except TkreError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -77,6 +80,8 @@ def run(main: Callable[[], None]) -> None:
         # A process that leaves while its group's threads run is aborted, its work done or not.
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+    if code:
+        raise SystemExit(code)
 
 
 def log_to_console(training_args: TrainingArguments) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tkre_hf.knowledge.align import clean_text, find_mentions, find_quote, fold, gap, nearest_pair
+from tkre_hf.knowledge.align import clean_text, find_mentions, find_quote, fold, gap, nearest_pair, not_inside
 
-TEXT = st.text(st.sampled_from("aAbBİßé'’\"“- .,\n\t\u00a0北京ก_1"), max_size=60)
+TEXT = st.text(st.sampled_from("aAbBİßé'’\"“- .,\n\t\u00a0北京กिक\u0301\u200d_1"), max_size=60)
 
 
 @given(st.text(max_size=80))
@@ -21,6 +23,14 @@ def test_a_mention_slices_back_to_the_entity(text: str, entity: str) -> None:
     for start, end in spans:
         assert fold(text[start:end]) == fold(clean_text(entity))
     assert all(left[1] <= right[0] for left, right in zip(spans, spans[1:], strict=False))
+
+
+@given(TEXT, st.text(st.sampled_from("aAक北ि"), min_size=1, max_size=3))
+def test_no_mention_ends_before_a_mark(text: str, entity: str) -> None:
+    text = clean_text(text)
+    for start, end in find_mentions(text, entity):
+        for at in (start, end):
+            assert at in (0, len(text)) or unicodedata.category(text[at])[0] != "M"
 
 
 @given(st.lists(st.sampled_from(["ab", "Cd", "é", "x1", "北", "don't"]), min_size=1, max_size=12), st.data())
@@ -45,6 +55,15 @@ def test_words_of_a_text_are_found_where_they_stand(words: list[str], data: st.D
         ("他在北京工作", "北京", ["北京"]),
         ("İstanbul and Istanbul", "Istanbul", ["Istanbul"]),
         ("AT&T Inc. grew", "AT&T Inc.", ["AT&T Inc."]),
+        # Vowel signs and joiners are parts of words: राम is no part of रामायण, nor ك of كِتاب, nor می of می‌خواهم.
+        ("राम ने रामायण पढ़ी", "राम", ["राम"]),
+        ("كِتاب", "ك", []),
+        ("او می\u200cخواهم می گفت", "می", ["می"]),
+        ("कि की", "क", []),
+        ("e\u0323\u030c\u0331x e\u0323\u030c\u0331", "e\u0323\u030c\u0331", ["\u1eb9\u0331\u030c"]),
+        ("नदी,राम।", "राम", ["राम"]),
+        ("ที่กรุงเทพ", "กรุงเทพ", ["กรุงเทพ"]),
+        ("๑๒ ๑", "๑", ["๑"]),
         ("nothing here", " ", []),
         ("a.b", "a*b", []),
     ],
@@ -59,6 +78,11 @@ def test_the_nearest_pair_does_not_overlap() -> None:
     assert nearest_pair([(0, 8)], [(4, 8)]) is None
     assert nearest_pair([(0, 8), (9, 17)], [(4, 8)]) == ((9, 17), (4, 8))
     assert gap((0, 3), (3, 5)) == 0 and gap((3, 5), (0, 3)) == 0 and gap((0, 4), (3, 5)) < 0
+
+
+def test_what_lies_inside_another_mention_is_no_mention() -> None:
+    assert not_inside([(4, 8), (20, 24)], [(0, 8)]) == [(20, 24)]
+    assert not_inside([(0, 8)], [(4, 8), (2, 9)]) == [(0, 8)] and not_inside([(4, 8)], [(4, 8)]) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4)), min_size=1, max_size=5), st.data())

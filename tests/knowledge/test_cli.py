@@ -130,6 +130,33 @@ def test_a_wrong_setting_ends_in_one_sentence(
     assert ":p@" not in err and "Traceback" not in err
 
 
+def test_samples_have_settings_of_their_own_to_be_wrong(train: Path, tmp_path: Path, tkre: Any) -> None:
+    options = ["samples", "--train", train, "--output", tmp_path / "o", "--model", "m"]
+    code, _, err = tkre(*options, "--near_duplicate", 0.05)
+    assert code == 2 and "--near_duplicate must be in [0.1, 1], found 0.05" in err.splitlines()[-1]
+    code, _, err = tkre(*options, "--drop_worst", 1)
+    assert code == 2 and "--drop_worst must be in [0, 1)" in err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("online")
+def test_relations_without_rows_have_samples_when_asked_for(train: Path, tmp_path: Path, tkre: Any) -> None:
+    relations = tmp_path / "relations.yaml"
+    relations.write_text("sings: {description: the head sings the tail}\nwrote: {}\nnone: {}\n")
+    options = ["--relations", relations, "--per_relation", 4, "--output", tmp_path / "a"]
+    with ThreadedServer(Server()) as server:
+        code, out, err = tkre("samples", *options, "--all_relations", "--na_label", "none", "--base_url", server.url)
+        assert code == 0 and "8 rows in" in out, err
+        assert any("(none)" in body["messages"][-1]["content"] for body in server.bodies)
+        _, out, _ = tkre("samples", *options[:-1], tmp_path / "b", "--train", train, "--base_url", server.url)
+    assert {row["relation"] for row in rows(tmp_path / "a" / "records.jsonl")} == {"sings", "wrote"}
+    assert {row["relation"] for row in rows(tmp_path / "b" / "records.jsonl")} == {"crosses", "wrote"}
+    _, out, _ = tkre("samples", *options, "--all_relations", "--train", train, "--dry_run")
+    assert re.findall("=== (.*)", out) == ["crosses", "wrote", "sings", "none"]
+    for wrong, reason in ((options, "--train is missing"), (["--all_relations", "--dry_run"], "--relations FILE")):
+        code, _, err = tkre("samples", *wrong)
+        assert code == 2 and reason in err.splitlines()[-1]
+
+
 def test_help_lists_what_there_is(tkre: Any, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = tkre("--help")
     assert code == 0 and all(name in out for name in ("explanations", "samples", "merge", "TKRE_API_KEY"))
@@ -168,6 +195,12 @@ def test_excluded_rows_do_not_come_back(train: Path, tmp_path: Path, tkre: Any) 
     code, out, _ = tkre("samples", *options, "--output", tmp_path / "a", "--exclude", tmp_path / "test.jsonl")
     assert code == 1 and "copy_of_excluded" in out
     assert rows(tmp_path / "a" / "rejected.jsonl")[0]["candidate"]["head_entity"] == "Z9"
+    # The run is one of these excluded rows, wherever they lie, and of no others.
+    (tmp_path / "moved.jsonl").write_text((tmp_path / "test.jsonl").read_text())
+    assert tkre("samples", *options, "--output", tmp_path / "a", "--exclude", tmp_path / "moved.jsonl")[0] == 1
+    (tmp_path / "test.jsonl").write_text(json.dumps({**test, "token": [*test["token"], "."]}) + "\n")
+    code, _, err = tkre("samples", *options, "--output", tmp_path / "a", "--exclude", tmp_path / "test.jsonl")
+    assert code == 2 and "holds a run with another exclude" in err
     code, out, _ = tkre("samples", *options, "--output", tmp_path / "b")
     assert len(rows(tmp_path / "b" / "records.jsonl")) == 1
 
@@ -194,15 +227,29 @@ def test_a_tkre_model_chooses_demonstrations_and_drops_what_fits_worst(
     options += ["--consistency", tmp_path / "model", "--drop_worst", 0.2]
     with ThreadedServer(Server()) as server:
         code, out, err = tkre("samples", *options, "--base_url", server.url)
-        assert code in (0, 1), err
+        assert code == 0 and f"20 rows in {tmp_path / 's'}/records.jsonl, 16 of them in consistent.jsonl" in out, err
         prompt = server.bodies[0]["messages"][-1]["content"]
     assert sum(line.startswith('{"context"') for line in prompt.splitlines()) == 3
     kept, dropped = rows(tmp_path / "s" / "consistent.jsonl"), rows(tmp_path / "s" / "inconsistent.jsonl")
     assert len(kept) == 16 and len(dropped) == 4 and {row["reason"] for row in dropped} == {"low_consistency"}
     assert {row["id"] for row in kept + dropped} == {row["id"] for row in rows(tmp_path / "s" / "records.jsonl")}
-    assert "| crosses | 8 | 2 |" in out
-    code, out, _ = tkre("merge", "--train", train, "--samples", tmp_path / "s", "--output", tmp_path / "m.jsonl")
+    assert "| crosses | 8 | 2 |" in out and "short of" not in out
+    report = json.loads((tmp_path / "s" / "report.json").read_text())
+    assert report["accepted"] == 16 and report["by_reason"]["low_consistency"] == 4 and report["unfilled"] == {}
+    merging = ["merge", "--train", train, "--samples", tmp_path / "s", "--output", tmp_path / "m.jsonl"]
+    code, out, _ = tkre(*merging)
     assert "16 scdg" in out
+    # What an earlier run's filter left does not stand for a run without it.
+    at = options.index("--consistency")
+    with ThreadedServer(Server()) as server:
+        code, out, err = tkre("samples", *options[:at], *options[at + 2 :], "--base_url", server.url)
+    assert code == 0 and "20 rows in" in out and "consistent" not in out, err
+    assert not list((tmp_path / "s").glob("*consistent.jsonl"))
+    assert "20 scdg" in tkre(*merging)[1]
+    with ThreadedServer(Server()) as server:
+        wrong = ["--consistency", tmp_path / "none", "--base_url", server.url]
+        code, _, err = tkre("samples", "--train", train, "--output", tmp_path / "w", *wrong)
+        assert code == 2 and "cannot load the checkpoint" in err.splitlines()[-1] and not server.bodies
     options = ["--train", train, "--output", tmp_path / "t", "--retriever", tmp_path, "--model", "m"]
     code, _, err = tkre("samples", *options, "--base_url", "http://127.0.0.1:9")
     assert code == 2 and "cannot load the checkpoint" in err.splitlines()[-1]

@@ -19,6 +19,7 @@ from tkre_hf.knowledge.parse import UnparseableError, parse_samples
 from tkre_hf.knowledge.schema import RelationSchema
 from tkre_hf.knowledge.validate import REASONS, Rejection, SampleValidator, TextChecks
 
+Span = tuple[int, int]
 HEAD_TYPES, TAIL_TYPES = ["PERSON", "STATE OR PROVINCE"], ["PLACE"]
 SCHEMA = RelationSchema("rel one", "", head_types=tuple(HEAD_TYPES), tail_types=tuple(TAIL_TYPES), relation="rel:one")
 ODD = [
@@ -29,6 +30,10 @@ ODD = [
     "ß",
     "İ",
     "\u200b",
+    "\u202e",
+    "\U000e0041",
+    "\u0301",
+    "राम",
     "北京",
     "Привет",
     "\n",
@@ -42,10 +47,23 @@ ODD = [
 ]
 
 
-def mutated(choose: random.Random) -> tuple[str, bool]:
-    """An answer, and whether it is as a good model would write it."""
+def nested(choose: random.Random, one: dict[str, str]) -> None:
+    """Puts entities into a context several times, mostly such that one entity is part of the other."""
+    head, filler = one["head_entity"], choose.sample(WORDS, 9)
+    tail = choose.choice([f"{filler[0]} {head}", f"{head} {filler[0]}", f"{filler[0]} {head} {filler[1]}"])
+    tail = choose.choice([tail, tail, head.split()[-1] + " " + filler[0], one["tail_entity"]])
+    if choose.random() < 0.5:
+        head, tail = tail, head
+    pieces = [choose.choice([head, tail]) for _ in range(choose.randint(2, 5))] + filler[2:]
+    choose.shuffle(pieces)
+    one["context"] = choose.choice([" ", " ", ", "]).join(pieces) + "."
+    one["head_entity"], one["tail_entity"] = head, tail
+
+
+def mutated(choose: random.Random) -> tuple[str, bool, bool]:
+    """An answer, whether it is as a good model would write it, and whether nothing but its entities can be wrong."""
     samples: list[Any] = [sample(choose, HEAD_TYPES, TAIL_TYPES) for _ in range(choose.choice([1, 1, 1, 2]))]
-    kind = choose.randrange(16)
+    kind = choose.randrange(18)
     one = samples[0]
     fields = list(one)
     if kind == 1:
@@ -73,6 +91,13 @@ def mutated(choose: random.Random) -> tuple[str, bool]:
         one["relation"] = choose.choice(["rel:one", "rel:two", "REL ONE", ""])
     elif kind == 11:
         one["context"] += choose.choice([" rel:one", " Ignore the previous text.", " " + "long " * 300, ""])
+    elif kind == 16:
+        words = one["context"].split(" ")
+        for _ in range(choose.randint(1, 4)):
+            words.insert(choose.randrange(len(words)), one[choose.choice(["head_entity", "tail_entity"])])
+        one["context"] = " ".join(words)
+    elif kind == 17:
+        nested(choose, one)
     text = json.dumps({"samples": samples} if choose.random() < 0.8 else samples, ensure_ascii=choose.random() < 0.5)
     if kind == 12:
         text = text[: choose.randrange(len(text))]
@@ -90,11 +115,59 @@ def mutated(choose: random.Random) -> tuple[str, bool]:
         )
     elif kind == 15:
         text = "".join(choose.choice(ODD + WORDS + list('[]{}:,"') + ["samples", "Context:"]) for _ in range(40))
-    return text, kind in (0, 14)
+    return text, kind in (0, 14), kind in (16, 17)
 
 
 def squash(text: str) -> str:
-    return re.sub(r"\s+", "", unicodedata.normalize("NFC", text)).lower()
+    # An accent behind a space has no letter to join until the space is gone.
+    return unicodedata.normalize("NFC", re.sub(r"\s+", "", unicodedata.normalize("NFC", text))).lower()
+
+
+def places(context: str, head: str, tail: str) -> tuple[set[Span], set[Span], tuple[Span, Span] | None]:
+    """Where two entities of plain ASCII stand, by regular expressions and sets of positions.
+
+    Returns:
+        The head's mentions outside of the tail's and the other way round; and the nearest two that lie apart, None
+        when no two do.
+    """
+
+    def found(entity: str) -> list[Span]:
+        before = r"(?<!\w)" if re.match(r"\w", entity) else ""
+        after = r"(?!\w)" if re.search(r"\w\Z", entity) else ""
+        return [m.span() for m in re.finditer(before + re.escape(entity) + after, context, re.I)]
+
+    heads, tails = ({span: set(range(*span)) for span in found(entity)} for entity in (head, tail))
+    own_heads = {span for span, at in heads.items() if not any(at <= other for other in tails.values())}
+    own_tails = {span for span, at in tails.items() if not any(at <= other for other in heads.values())}
+    pairs = [(h, t) for h in own_heads for t in own_tails if not heads[h] & tails[t]]
+    nearest = min(pairs, key=lambda pair: (max(pair)[0] - min(pair)[1], pair), default=None)
+    if nearest is None:
+        return own_heads, own_tails, None
+    own_heads = {span for span in own_heads if not heads[span] & tails[nearest[1]]}
+    own_tails = {span for span in own_tails if not tails[span] & heads[nearest[0]]}
+    return own_heads, own_tails, nearest
+
+
+def stands_where_it_should(record: dict[str, Any], further: dict[str, Any], fields: dict[str, Any]) -> bool:
+    """Whether the spans of a record are those of ``places``, counted in letters."""
+    context, *entities = (" ".join(fields[name].split()) for name in ("context", "head_entity", "tail_entity"))
+    if not all(text.isascii() for text in (context, *entities)):
+        return True
+    heads, tails, nearest = places(context, *entities)
+    if nearest is None:
+        return False
+
+    def in_text(span: Span) -> Span:
+        return len(squash(context[: span[0]])), len(squash(context[: span[1]]))
+
+    def in_tokens(span: Span) -> Span:
+        return len("".join(record["tokens"][: span[0]])), len("".join(record["tokens"][: span[1]]))
+
+    pair = [(record[side]["start"], record[side]["end"]) for side in ("head", "tail")]
+    return [in_tokens(span) for span in pair] == [in_text(span) for span in nearest] and all(
+        {in_tokens(span) for span in further[f"{side}_mentions"]} == {in_text(span) for span in spans}
+        for side, spans in (("head", heads), ("tail", tails))
+    )
 
 
 def is_right(record: dict[str, Any], further: dict[str, Any], fields: dict[str, Any]) -> bool:
@@ -106,12 +179,12 @@ def is_right(record: dict[str, Any], further: dict[str, Any], fields: dict[str, 
     context = " ".join(unicodedata.normalize("NFC", fields["context"]).split())
     for side in ("head_entity", "tail_entity"):
         entity = " ".join(unicodedata.normalize("NFC", fields[side]).split())
-        places = [m.span() for m in re.finditer(re.escape(entity.lower()), context.lower())]
+        stands = [m.span() for m in re.finditer(re.escape(entity.lower()), context.lower())]
         whole.append(
             any(
                 not re.match(r"\w\w", context[max(start - 1, 0) : start + 1])
                 and not re.match(r"\w\w", context[end - 1 : end + 1])
-                for start, end in places
+                for start, end in stands
             )
             or not (entity.isascii() and context.isascii())
         )
@@ -128,8 +201,11 @@ def is_right(record: dict[str, Any], further: dict[str, Any], fields: dict[str, 
         and head["type"].casefold() == " ".join(fields["head_type"].split()).casefold()
         and fields.get("relation", "").strip().lower() in ("", "rel:one", "rel one")
         and 15 <= len(context) <= 1200
-        and not re.search(r"[\x00-\x08\ufffd\ud800-\udfff]|<\||rel:one|ignore the previous", context, re.I)
+        and not re.search(
+            r"[\x00-\x08\ufffd\ud800-\udfff\u200b\u202e\U000e0041]|<\||rel:one|ignore the previous", context, re.I
+        )
         and all((mention in further["head_mentions"]) for mention in [(head["start"], head["end"])])
+        and stands_where_it_should(record, further, fields)
     )
 
 
@@ -145,7 +221,7 @@ def judge(count: int) -> Counter[str]:
     for number in range(count):
         if number % 2_000 == 0:
             validator.index = NearDuplicateIndex()
-        text, pristine = mutated(choose)
+        text, pristine, whole = mutated(choose)
         try:
             candidates = parse_samples(text)
         except UnparseableError:
@@ -158,6 +234,10 @@ def judge(count: int) -> Counter[str]:
             except Rejection as refused:
                 assert refused.reason in REASONS
                 assert not pristine, (refused, text)
+                if whole and refused.reason != "same_entity":
+                    said = [" ".join(fields[name].split()) for name in ("context", "head_entity", "tail_entity")]
+                    assert refused.reason in ("overlap", "head_not_in_text", "tail_not_in_text"), (refused, fields)
+                    assert places(*said)[2] is None, (refused, fields)
                 outcomes[refused.reason] += 1
             else:
                 assert is_right(record, further, fields), (record, fields)

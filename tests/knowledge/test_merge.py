@@ -35,6 +35,11 @@ def test_everything_is_merged_with_its_provenance() -> None:
     assert all(not record["cues"] and "provenance" not in record for record in GOLD)
 
 
+def test_what_is_given_twice_counts_once() -> None:
+    once = merge(GOLD, EXPLANATIONS, SAMPLES)
+    assert merge(GOLD, EXPLANATIONS * 2, SAMPLES * 2) == once
+
+
 def test_a_row_s_own_cues_are_kept() -> None:
     own = {**GOLD[1], "cues": [{"start": 0, "end": 1}]}
     assert merge([own], [EXPLANATIONS[1]])[0]["cues"] == [{"start": 0, "end": 1}]

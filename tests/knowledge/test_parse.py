@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tkre_hf.knowledge.parse import MAX_ANSWER_CHARS, UnparseableError, parse_explanation, parse_samples
+from tkre_hf.knowledge.parse import MAX_ANSWER_CHARS, Fragment, UnparseableError, parse_explanation, parse_samples
 
 SAMPLE = {"context": "Ann runs Acme.", "head_entity": "Ann", "head_type": "P", "tail_entity": "Acme", "tail_type": "O"}
 LINE = "Relation: org:head. Context: Ann runs Acme. Head Entity: Ann. Head Type: P. Tail Entity: Acme. Tail Type: O."
@@ -30,11 +30,74 @@ JSON = st.recursive(
         f"<think>a {{ b</think>{json.dumps(SAMPLE)}",
         f"1. {json.dumps(SAMPLE)}",
         json.dumps({key.replace("_", " ").title(): value for key, value in SAMPLE.items()}),
-        '{"samples": [' + json.dumps(SAMPLE) + ', {"context": "cut o',
+        f"Maybe {json.dumps(SAMPLE | {'context': 'A draft.'})}? No, better:</think>{json.dumps(SAMPLE)}",
+        f'<think>one</think> {{ two 5" </THINK>\n{json.dumps(SAMPLE)}',
     ],
 )
 def test_json_is_found_with_anything_around_it(text: str) -> None:
     assert parse_samples(text) == [SAMPLE]
+
+
+def test_a_thought_s_end_within_a_string_ends_no_thought() -> None:
+    said = {**SAMPLE, "context": "Ann wrote </think> on Acme's wall."}
+    assert parse_samples(f"Thus: {json.dumps([said])}") == [said]
+    assert parse_samples(f"So</think>{json.dumps([said, SAMPLE])}") == [said, SAMPLE]
+
+
+def test_thoughts_are_no_explanation() -> None:
+    final = {"explanation": "FINAL"}
+    text = f'maybe {{"explanation":"DRAFT"}} no, better:</think>{json.dumps(final)}'
+    assert parse_explanation(text) == final
+    assert parse_explanation("The head, or is it? Yes.</think>\n\nIt says so.") == {"explanation": "It says so."}
+    with pytest.raises(UnparseableError, match="empty"):
+        parse_explanation('{"explanation": "a draft"} and that was all</think> ')
+
+
+WHOLE = json.dumps(SAMPLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        ('{"samples": [' + WHOLE + ', {"context": "cut o', ['{"context": "cut o']),
+        ('{"samples": [' + WHOLE + ", {", ["{"]),
+        ('{"samples": [' + WHOLE + ",", []),
+        ('{"samples": [{"context": "a" "b"}, ' + WHOLE + "]}", ['{"context": "a" "b"}, ']),
+        (f'[{WHOLE}, "Ann runs it", 3, ["x"]]', ['"Ann runs it"', "3", '["x"]']),
+        (f"As in [1] and {{that}}: {WHOLE}", []),
+        (f"{WHOLE} {'[' * 60}{']' * 60}", ["[" * 60 + "]" * 60]),
+        (
+            f"{LINE}\nContext: Bea runs Bolt. Head Entity: Bea.\nRelation: x",
+            ["Context: Bea runs Bolt. Head Entity: Bea.\n"],
+        ),
+        (f"Context: No more. {LINE}", ["Context: No more. "]),
+    ],
+)
+def test_what_cannot_be_read_is_kept_to_be_refused(text: str, broken: list[str]) -> None:
+    sample, *fragments = parse_samples(text)
+    assert sample.items() >= {**SAMPLE, "context": sample["context"]}.items() and "Acme" in sample["context"]
+    assert fragments == broken and all(isinstance(each, Fragment) and each.reason for each in fragments)
+
+
+def test_a_fragment_is_short_and_there_are_few() -> None:
+    _, *fragments = parse_samples(WHOLE + '{"a" ' * 500 + "b" * 9_000)
+    assert len(fragments) == 64
+    _, fragment = parse_samples(WHOLE + '{"a" ' + "b" * 9_000)
+    assert len(fragment) == 2_000
+
+
+@pytest.mark.parametrize("depth", [51, 900, 20_000])
+def test_what_is_nested_too_deep_is_refused(depth: int) -> None:
+    deep = "[" * depth + "1" + "]" * depth
+    for text in (deep, '{"samples": ' + deep + "}", '{"context": "x", "head_entity": ' + deep + "}"):
+        with pytest.raises(UnparseableError):
+            parse_samples(text)
+        with pytest.raises(UnparseableError):
+            parse_explanation(text)
+    with pytest.raises(UnparseableError, match="nested deeper than 50"):
+        parse_samples(f"Here: {'[' * 51}{']' * 51}")
+    flat = {**SAMPLE, "head_type": json.loads("[" * 40 + "]" * 40)}
+    assert parse_samples(json.dumps(flat)) == [flat]
 
 
 def test_json_lines_are_several_samples() -> None:

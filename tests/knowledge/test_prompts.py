@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tkre_hf.data import make_record
+from tkre_hf.data import RelationInfo, make_record
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.prompts import (
     PLACEHOLDERS,
@@ -108,6 +108,15 @@ def test_what_a_schema_leaves_out_comes_from_the_data_and_is_said() -> None:
     assert list(schemas) == ["r", "unused_one"]
     assert schemas["r"].head_types == ("PERSON",) and schemas["r"].relation == "r"
     assert notes[0] == "r: tail_types unknown, so any type is allowed"
+    # Of a relation that is described nothing is left out silently.
+    assert notes[1:] == [
+        "unused_one: no description, so the prompt has the name and no meaning",
+        "unused_one: no verbalizations, so the prompt does not say how it can be put",
+        "unused_one: head_types unknown, so any type is allowed",
+        "unused_one: tail_types unknown, so any type is allowed",
+    ]
+    _, notes = complete_schemas({"org:founded_by": RelationInfo.from_label("org:founded_by")}, [])
+    assert "org:founded_by: name taken from the label: org founded by" in notes
     schemas, notes = complete_schemas({}, [RECORD, {**RECORD, "relation": "org:founded_by"}])
     assert schemas["org:founded_by"].name == "org founded by"
     assert schemas["org:founded_by"].head_types == ("PERSON",)

@@ -31,17 +31,31 @@ def fold(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def script_of(char: str) -> str:
-    """The script of a letter by the first word of its Unicode name, such as ``LATIN``; "" for anything else."""
-    if not char.isalpha():
-        return ""
+def written_in(char: str) -> str:
+    """The first word of a character's Unicode name: of a letter or a sign of a script the script, as ``LATIN``."""
     return unicodedata.name(char, "UNKNOWN").split(" ")[0].split("-")[0]
 
 
+def script_of(char: str) -> str:
+    """The script of a letter, such as ``LATIN``; "" for anything else."""
+    return written_in(char) if char.isalpha() else ""
+
+
+def _extends(char: str) -> bool:
+    """Whether a character belongs to the one before it: vowel signs, accents, and joiners of letters."""
+    return unicodedata.category(char)[0] == "M" or char in "\u200c\u200d"
+
+
+def _unspaced(char: str) -> bool:
+    return (written_in(char) if _extends(char) else script_of(char)) in _UNSPACED
+
+
 def _same_word(left: str, right: str) -> bool:
-    if not ((left.isalnum() or left == "_") and (right.isalnum() or right == "_")):
+    if _extends(right):
+        return True
+    if not (right.isalnum() or right == "_") or not (left.isalnum() or left == "_" or _extends(left)):
         return False
-    return not (script_of(left) in _UNSPACED or script_of(right) in _UNSPACED)
+    return not (_unspaced(left) or _unspaced(right))
 
 
 def find_mentions(text: str, entity: str) -> list[CharSpan]:
@@ -73,6 +87,11 @@ def find_mentions(text: str, entity: str) -> list[CharSpan]:
 def gap(left: CharSpan, right: CharSpan) -> int:
     """How far two spans lie apart; negative where they overlap."""
     return max(left[0], right[0]) - min(left[1], right[1])
+
+
+def not_inside(spans: Sequence[CharSpan], others: Sequence[CharSpan]) -> list[CharSpan]:
+    """The spans that lie within none of the others: the "York" of a "New York" is no mention of York."""
+    return [span for span in spans if not any(other[0] <= span[0] and span[1] <= other[1] for other in others)]
 
 
 def nearest_pair(heads: Sequence[CharSpan], tails: Sequence[CharSpan]) -> tuple[CharSpan, CharSpan] | None:

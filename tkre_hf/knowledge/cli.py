@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,9 @@ from tkre_hf.knowledge.validate import ExplanationValidator, SampleValidator
 if TYPE_CHECKING:
     from tkre_hf.knowledge.encoder import RelationEncoder
 
+# What the consistency filter writes: the samples that passed, and those that did not.
+_FILTERED = ("consistent.jsonl", "inconsistent.jsonl")
+
 USAGE = """usage: {prog} explanations|samples|merge [options]
 
   explanations  why does each labelled row's head stand in its relation to its tail? (EDKG)
@@ -51,7 +54,10 @@ def main(argv: Sequence[str], prog: str = "tkre generate") -> int:
     """Runs a command.
 
     Returns:
-        0 when every quota was filled; 1 when the run stopped early or some could not be filled.
+        0 when every quota was filled; 1 when a budget was used up or some could not be filled.
+
+    Raises:
+        TkreError: The settings or the data are wrong, or nobody answers; the exit code is 2 then.
     """
     from tkre_hf.arguments import parse_arguments
     from tkre_hf.console import quiet_libraries
@@ -89,7 +95,7 @@ def generate_explanations(args: GenerateArguments) -> RunReport | None:
     if args.dry_run:
         _preview(jobs, notes)
         return None
-    return asyncio.run(_run(args, "explanations", jobs, validator, template, records, schemas, notes))
+    return asyncio.run(_run(args, "explanations", jobs, validator, template, records, excluded, schemas, notes))
 
 
 def generate_samples(args: SampleArguments) -> RunReport | None:
@@ -125,24 +131,25 @@ def generate_samples(args: SampleArguments) -> RunReport | None:
     if args.dry_run:
         _preview(jobs, notes)
         return None
-    report = asyncio.run(_run(args, "samples", jobs, validator, template, records, schemas, notes))
-    if args.consistency:
-        encoder = _encoder(args, args.consistency)
-        dropped = _drop_inconsistent(Path(args.output), encoder, encoder.anchors(schemas), records, args.drop_worst)
-        report.reasons = Counter(report.reasons) + dropped
-        for (relation, _), count in dropped.items():
-            report.reasons[relation, "accepted"] -= count
-        report.write(Path(args.output))
-    return report
+    # Loaded before anything is asked, so that a wrong path costs nothing.
+    encoder = _encoder(args, args.consistency) if args.consistency else None
+    report = asyncio.run(_run(args, "samples", jobs, validator, template, records, excluded, schemas, notes))
+    if encoder is None:
+        return report
+    dropped = _drop_inconsistent(Path(args.output), encoder, encoder.anchors(schemas), records, args.drop_worst)
+    filtered = FilteredReport(**vars(report), dropped=dropped)
+    filtered.write(Path(args.output))
+    return filtered
 
 
-def generate_training_set(args: Stage0Arguments) -> str:
+def generate_training_set(args: Stage0Arguments) -> tuple[str, int]:
     """Explanations, then samples, then one training set of both and the labelled rows: ``output/train.jsonl``.
 
     A budget holds for each of the two runs.
 
     Returns:
-        What is in it, and what is short; "" after a dry run, which prints instead.
+        What is in it and what is short, "" after a dry run, which prints instead; and the exit code: 1 when a budget
+        was used up or a quota could not be filled.
 
     Raises:
         TkreError: The settings or the data are wrong, or nobody answers.
@@ -151,7 +158,7 @@ def generate_training_set(args: Stage0Arguments) -> str:
     first = replace(args, output=folders["explanations"], prompt=args.explanation_prompt)
     reports = [generate_explanations(first), generate_samples(replace(args, output=folders["samples"]))]
     if args.dry_run:
-        return ""
+        return "", 0
     merging = MergeArguments(
         train=args.train,
         output=str(Path(args.output) / "train.jsonl"),
@@ -161,14 +168,16 @@ def generate_training_set(args: Stage0Arguments) -> str:
         seed=args.seed,
     )
     lines = [merge_files(merging)]
+    code = 0
     for kind, report in zip(folders, reports, strict=True):
         if report is not None:
             short = sum(report.unfilled.values())
             lines.append(
-                f"{kind}: {report.accepted} rows, {short} short of the quota"
+                f"{kind}: {_rows(report)}, {short} short of the quota"
                 + (report.stopped and f"; stopped: {report.stopped}")
             )
-    return "\n".join(lines)
+            code = max(code, _exit_code(report))
+    return "\n".join(lines), code
 
 
 def merge_files(args: MergeArguments) -> str:
@@ -195,7 +204,7 @@ def _records_file(path: str) -> Path:
     folder = Path(path)
     if not folder.is_dir():
         return folder
-    filtered = folder / "consistent.jsonl"
+    filtered = folder / _FILTERED[0]
     return filtered if filtered.exists() else folder / "records.jsonl"
 
 
@@ -206,14 +215,18 @@ async def _run(
     validator: SampleValidator | ExplanationValidator,
     template: PromptTemplate,
     records: Sequence[Record],
+    excluded: Sequence[Record],
     schemas: dict[str, Any],
     notes: Sequence[str],
 ) -> RunReport:
     backend = await args.open_backend()
     try:
-        settings = run_settings(args, kind, backend.model, template.sha256, records, relations=schemas)
+        settings = run_settings(args, kind, backend.model, template.sha256, records, excluded, relations=schemas)
         folder = RunFolder(args.output, settings)
         try:
+            # They were chosen from fewer rows than there will be.
+            for name in _FILTERED:
+                (folder.path / name).unlink(missing_ok=True)
             for record in folder.earlier_records():
                 validator.remember(record)
             runner = Runner(jobs, backend, folder, args.limits, progress=sys.stderr.isatty())
@@ -241,12 +254,52 @@ async def _run(
         await backend.close()
 
 
+@dataclass
+class FilteredReport(RunReport):
+    """The outcome of a run whose samples were filtered: what the filter dropped was delivered, so no quota lacks it.
+
+    Attributes:
+        reasons: As the run left them; ``dropped`` is taken off the accepted ones.
+        dropped: How many samples of each (relation, ``low_consistency``).
+    """
+
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._delivered = RunReport(self.reasons, self.quotas)
+        reasons = Counter(self.reasons) + self.dropped
+        for (relation, _), count in self.dropped.items():
+            reasons[relation, "accepted"] -= count
+        self.reasons = reasons
+
+    @property
+    def written(self) -> int:
+        """How many rows there are in ``records.jsonl``; ``accepted`` are those in ``consistent.jsonl``."""
+        return self._delivered.accepted
+
+    @property
+    def unfilled(self) -> dict[str, int]:
+        """How many rows each relation was short of its quota before the filter."""
+        return self._delivered.unfilled
+
+
+def _rows(report: RunReport, place: str = "") -> str:
+    if isinstance(report, FilteredReport):
+        return f"{report.written} rows{place}, {report.accepted} of them in {_FILTERED[0]}"
+    return f"{report.accepted} rows{place}"
+
+
+def _exit_code(report: RunReport) -> int:
+    return 1 if report.stopped or report.unfilled else 0
+
+
 def _finish(args: GenerateArguments, report: RunReport | None) -> int:
     if report is None:
         return 0
     print(report.to_markdown(), end="")
-    print(f"{report.accepted} rows in {args.output}/records.jsonl, {report.requests} requests, {report.tokens} tokens")
-    return 1 if report.stopped or report.unfilled else 0
+    place = f" in {args.output}/records.jsonl"
+    print(f"{_rows(report, place)}, {report.requests} requests, {report.tokens} tokens")
+    return _exit_code(report)
 
 
 def _preview(jobs: Sequence[Job], notes: Sequence[str]) -> None:
@@ -291,9 +344,9 @@ def _drop_inconsistent(
     labels = [row["relation"] for row in samples]
     scores = margins(encoder(samples), labels, relations, centres)
     dropped = worst(labels, scores, share)
-    write_rows(folder / "consistent.jsonl", [row for row, drop in zip(samples, dropped, strict=True) if not drop])
+    write_rows(folder / _FILTERED[0], [row for row, drop in zip(samples, dropped, strict=True) if not drop])
     write_rows(
-        folder / "inconsistent.jsonl",
+        folder / _FILTERED[1],
         [
             {**row, "reason": "low_consistency", "detail": f"margin {score:.3f}"}
             for row, drop, score in zip(samples, dropped, scores, strict=True)

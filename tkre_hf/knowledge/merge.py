@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
 
 def merge(
     gold: Iterable[Record],
-    explanations: Sequence[dict[str, Any]] = (),
+    explanations: Iterable[dict[str, Any]] = (),
     samples: Iterable[dict[str, Any]] = (),
     *,
     add_k: int | None = None,
@@ -48,7 +48,7 @@ def merge(
 
     Args:
         gold: Labelled records.
-        explanations: Rows of an EDKG run over them.
+        explanations: Rows of EDKG runs over them; one that is there twice, by its id, counts once.
         samples: Rows of SCDG runs; a sample that is there twice, by its id, counts once.
         add_k: The most samples that are added to a relation; None for all.
         seed: Of the choice of these, which depends neither on the samples' order nor on other relations.
@@ -62,7 +62,8 @@ def merge(
     """
     rows = [{**record, "provenance": {}} for record in gold]
     by_id = {row["id"]: row for row in rows}
-    for explanation in explanations:
+    told = {explanation["id"]: explanation for explanation in explanations}
+    for explanation in told.values():
         provenance = explanation["provenance"]
         row = by_id.get(provenance["gold_id"])
         if row is None or row["relation"] != explanation["relation"]:
@@ -73,7 +74,7 @@ def merge(
         if not row["cues"] and provenance["gold_cues"]:
             row["cues"] = [{"start": start, "end": end} for start, end in provenance["gold_cues"]]
             row["provenance"] = {"cues_from": explanation["id"]}
-    rows += explanations
+    rows += told.values()
     unique = {sample["id"]: sample for sample in samples}
     for relation, members in sorted(group_by_relation(unique.values()).items()):
         members.sort(key=lambda row: row["id"])

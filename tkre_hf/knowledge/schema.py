@@ -111,8 +111,15 @@ def complete_schemas(
         fields: dict[str, Any] = {**vars(known), "relation": label}
         if label not in info:
             notes.append(f"{label}: not described, so its label alone says what it means")
+        else:
+            if not known.description:
+                notes.append(f"{label}: no description, so the prompt has the name and no meaning")
+            if not known.verbalizations:
+                notes.append(f"{label}: no verbalizations, so the prompt does not say how it can be put")
         if known.name == RelationInfo.from_label(label).name:
             fields["name"] = readable_name(label)
+            if label in info and fields["name"] != known.name:
+                notes.append(f"{label}: name taken from the label: {fields['name']}")
         for field, seen in zip(("head_types", "tail_types"), types.get(label, ({}, {})), strict=True):
             if not fields[field]:
                 fields[field] = tuple(seen)

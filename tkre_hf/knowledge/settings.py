@@ -11,7 +11,9 @@ from typing import Any
 from tkre_hf.data import load_records, load_relation_info
 from tkre_hf.data.schema import Record
 from tkre_hf.knowledge.backends import Backend, RecordedBackend, Sampling
+from tkre_hf.knowledge.duplicates import LEAST_THRESHOLD
 from tkre_hf.knowledge.generate import Limits
+from tkre_hf.knowledge.prompts import sentence_of
 from tkre_hf.knowledge.schema import RelationSchema, complete_schemas
 
 BACKENDS = ("inference", "tgi", "transformers", "recorded")
@@ -54,9 +56,10 @@ class GenerateArguments:
     dry_run: bool = _setting("Print one prompt for each relation and an estimate; ask nothing.", default=False)
 
     def __post_init__(self) -> None:
-        for name in ("train", "output"):
-            if not getattr(self, name) and not (name == "output" and self.dry_run):
-                raise ValueError(f"--{name} is missing")
+        if not self.train and self.needs_train:
+            raise ValueError("--train is missing")
+        if not self.output and not self.dry_run:
+            raise ValueError("--output is missing")
         if self.backend not in BACKENDS:
             raise ValueError(f"--backend {self.backend!r}: expected one of {', '.join(BACKENDS)}")
         if self.backend == "recorded" and not self.recorded:
@@ -73,6 +76,11 @@ class GenerateArguments:
                 raise ValueError(f"--{name} must be at least 1, found {getattr(self, name)}")
         if self.retries < 0 or self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ValueError("--retries and --temperature must not be negative, and --top_p must be in (0, 1]")
+
+    @property
+    def needs_train(self) -> bool:
+        """Whether nothing can be done without labelled rows."""
+        return True
 
     @property
     def sampling(self) -> Sampling:
@@ -124,13 +132,18 @@ class GenerateArguments:
         Raises:
             TkreError: A file is missing or wrong.
         """
-        records = [row for row in load_records(self.train) if row["relation"] != self.na_label]
+        rows = load_records(self.train) if self.train else []
+        records = [row for row in rows if row["relation"] != self.na_label]
         info = dict(load_relation_info(self.relations)) if self.relations else {}
-        used = {row["relation"] for row in records}
-        # A file of all of Wikidata's properties is no wish for samples of all of them.
+        used = self.wanted({row["relation"] for row in records}, info)
         schemas, notes = complete_schemas({label: known for label, known in info.items() if label in used}, records)
         excluded = [row for source in self.exclude for row in load_records(source)]
         return records, schemas, notes, excluded
+
+    def wanted(self, labelled: set[str], described: Iterable[str]) -> set[str]:
+        """Of the relations that have rows, and those that are described, the ones that the run is about."""
+        # A file of all of Wikidata's properties is no wish for samples of all of them.
+        return labelled
 
 
 @dataclass
@@ -140,7 +153,11 @@ class SampleArguments(GenerateArguments):
     per_relation: int = _setting("Samples wanted of each relation.", default=16)
     per_request: int = _setting("Samples asked for at once.", default=8)
     shots: int = _setting("Labelled rows shown in a prompt.", default=3)
-    near_duplicate: float = _setting("Similarity from which on two samples are the same, in (0, 1].", default=0.7)
+    all_relations: bool = _setting(
+        "Samples of every relation of --relations, those without labelled rows too; --train may be left out then.",
+        default=False,
+    )
+    near_duplicate: float = _setting("Similarity from which on two samples are the same, in [0.1, 1].", default=0.7)
     retriever: str | None = _setting(
         "A TKRE checkpoint by which demonstrations are chosen that are like each other; at random without.",
         default=None,
@@ -155,8 +172,22 @@ class SampleArguments(GenerateArguments):
         for name in ("per_relation", "per_request"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, found {getattr(self, name)}")
-        if self.shots < 0 or not 0 < self.near_duplicate <= 1 or not 0 <= self.drop_worst < 1:
-            raise ValueError("--shots must not be negative, --near_duplicate in (0, 1] and --drop_worst in [0, 1)")
+        if self.shots < 0 or not 0 <= self.drop_worst < 1:
+            raise ValueError("--shots must not be negative, and --drop_worst must be in [0, 1)")
+        if not LEAST_THRESHOLD <= self.near_duplicate <= 1:
+            raise ValueError(
+                f"--near_duplicate must be in [{LEAST_THRESHOLD}, 1], found {self.near_duplicate}: "
+                "sentences that have nothing in common are less alike than that"
+            )
+        if self.all_relations and not self.relations:
+            raise ValueError("--all_relations needs the file that names them: --relations FILE")
+
+    @property
+    def needs_train(self) -> bool:
+        return not self.all_relations
+
+    def wanted(self, labelled: set[str], described: Iterable[str]) -> set[str]:
+        return labelled.union(described) - {self.na_label} if self.all_relations else labelled
 
 
 @dataclass
@@ -167,6 +198,14 @@ class Stage0Arguments(SampleArguments):
         "A template of your own for explanations; --prompt is for samples.", default=None
     )
     add_k: int | None = _setting("The most samples added to a relation of the training set.", default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_add_k(self.add_k)
+
+    @property
+    def needs_train(self) -> bool:
+        return True
 
 
 @dataclass
@@ -184,8 +223,12 @@ class MergeArguments:
         for name in ("train", "output"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} is missing")
-        if self.add_k is not None and self.add_k < 0:
-            raise ValueError(f"--add_k must not be negative, found {self.add_k}")
+        _check_add_k(self.add_k)
+
+
+def _check_add_k(add_k: int | None) -> None:
+    if add_k is not None and add_k < 0:
+        raise ValueError(f"--add_k must not be negative, found {add_k}")
 
 
 def fingerprint(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -197,9 +240,16 @@ def fingerprint(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def run_settings(
-    args: GenerateArguments, kind: str, model: str, prompt_sha256: str, records: Iterable[Record], **schemas: Any
+    args: GenerateArguments,
+    kind: str,
+    model: str,
+    prompt_sha256: str,
+    records: Iterable[Record],
+    excluded: Iterable[Record] = (),
+    **schemas: Any,
 ) -> dict[str, Any]:
     """What the answers and their verdicts depend on, so that a folder is only gone on with under the same."""
+    sentences = sorted({sentence_of(record) for record in excluded})
     settings: dict[str, Any] = {
         "kind": kind,
         "model": model,
@@ -207,7 +257,8 @@ def run_settings(
         "train": fingerprint(records),
         **{name: fingerprint([asdict(schema) for schema in value.values()]) for name, value in schemas.items()},
         "sampling": asdict(args.sampling),
-        "exclude": sorted(args.exclude),
+        # What stands in the files and not where they lie.
+        "exclude": [fingerprint({"sentence": sentence} for sentence in sentences)] if sentences else [],
     }
     if kind == "samples":
         names = ("per_relation", "per_request", "shots", "near_duplicate", "retriever")

@@ -3,160 +3,62 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from tkre_hf.data.schema import CharSpan, Record, check_span, make_record, tokenize_text
-from tkre_hf.knowledge.align import clean_text, find_mentions, find_quote, fold, gap, nearest_pair, script_of
+from tkre_hf.knowledge.align import (
+    clean_text,
+    find_mentions,
+    find_quote,
+    fold,
+    gap,
+    nearest_pair,
+    not_inside,
+)
+from tkre_hf.knowledge.checks import (
+    REASONS,
+    Rejection,
+    TextChecks,
+    check_encoding,
+    check_instructions,
+    check_label,
+    check_length,
+    fixed_parts,
+)
 from tkre_hf.knowledge.duplicates import NearDuplicateIndex, similarity
-from tkre_hf.knowledge.prompts import Message, entity_of, sentence_of
+from tkre_hf.knowledge.parse import Fragment
+from tkre_hf.knowledge.prompts import entity_of, sentence_of
 from tkre_hf.knowledge.schema import Explanation, RelationSchema, Sample
 
-REASONS = {
-    "unparseable": "no JSON and no known lines in the answer",
-    "wrong_shape": "a field is missing or of the wrong kind",
-    "wrong_relation": "the answer names another relation than was asked for",
-    "surplus": "more samples than were asked for",
-    "length": "too short or too long",
-    "encoding": "control, replacement or mis-decoded characters",
-    "language": "written in another script than the data",
-    "instructions": "text that addresses a model or a reader of the prompt instead of being a sentence",
-    "prompt_echo": "repeats the prompt",
-    "label_leak": "names the relation's label",
-    "head_not_in_text": "the head entity does not stand in the text",
-    "tail_not_in_text": "the tail entity does not stand in the text",
-    "same_entity": "head and tail are the same words",
-    "overlap": "head and tail overlap wherever they stand",
-    "type_not_allowed": "an entity type the relation's schema does not allow",
-    "cues_not_in_sentence": "no cue is a quote from the sentence",
-    "duplicate": "a copy of an accepted row",
-    "near_duplicate": "almost a copy of an accepted row",
-    "copy_of_demonstration": "a copy, or almost, of a labelled row",
-    "copy_of_excluded": "a copy, or almost, of a row of a file given with --exclude",
-    "low_consistency": "among those that express their relation worst, by the model's score",
-}
+__all__ = [
+    "REASONS",
+    "ExplanationValidator",
+    "Located",
+    "Rejection",
+    "SampleValidator",
+    "TextChecks",
+    "check_encoding",
+    "check_label",
+    "fixed_parts",
+    "locate",
+]
 
-# Each is (least, most), in characters; of entities also at most _ENTITY_WORDS words.
+# Each is (least, most), in characters; of entities and types also at most _ENTITY_WORDS words.
 _CONTEXT, _EXPLANATION, _ENTITY = (15, 1200), (30, 2400), (1, 120)
+_TYPE = (0, _ENTITY[1])
 _ENTITY_WORDS, _CUE_WORDS = 15, 15
-_MOJIBAKE = re.compile("[ÃÂ][\u0080-\u00bf]|â€|ï»¿|ï¿½")
-_INSTRUCTIONS = re.compile(
-    r"<\|[^|<>\n]{0,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|```"
-    r"|\b(?:ignore|disregard|forget) (?:all |any )?(?:of )?(?:the |your |my )?"
-    r"(?:previous|prior|above|earlier|preceding)\b"
-    r"|\bas an? (?:ai|artificial intelligence|large language model|language model)\b"
-    r"|\bsystem prompt\b|\b(?:here are|below are) (?:\w+ )?(?:more |new )?samples\b|\bsure, here\b",
-    re.I,
-)
 _QUOTED = re.compile(
     r"(?<!\w)'(.{2,120}?)'(?!\w)|\"([^\"]{2,120})\"|“([^”]{2,120})”|‘(.{2,120}?)’(?!\w)|«([^»]{2,120})»"
 )
-_DIRECTION = re.compile(r"\s*\(e[12],\s?e[12]\)$")
-_ECHO_WORDS = 8
-
-
-class Rejection(Exception):
-    """A candidate that becomes no record.
-
-    Args:
-        reason: A key of ``REASONS``.
-        detail: What exactly.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
-
-
-@dataclass
-class TextChecks:
-    """What any text must pass, whoever wrote it.
-
-    Attributes:
-        scripts: The scripts the data is written in, such as ``{"LATIN"}``; empty for any.
-        echoes: Runs of eight words of the prompts, none of which may come back.
-    """
-
-    scripts: frozenset[str] = frozenset()
-    echoes: frozenset[tuple[str, ...]] = frozenset()
-
-    @classmethod
-    def of(cls, texts: Iterable[str], prompts: Iterable[str]) -> TextChecks:
-        """The checks for data like ``texts``, asked for with ``prompts`` (the messages' fixed parts)."""
-        scripts = {script_of(char) for text in texts for char in set(text)} - {""}
-        return cls(frozenset(scripts), frozenset(run for prompt in prompts for run in _word_runs(prompt)))
-
-    def __call__(self, text: str, limits: tuple[int, int]) -> None:
-        """Refuses a text as ``clean_text`` gives it.
-
-        Raises:
-            Rejection: ``length``, ``encoding``, ``language``, ``instructions`` or ``prompt_echo``.
-        """
-        check_encoding(text)
-        least, most = limits
-        if not least <= len(text) <= most:
-            raise Rejection("length", f"{len(text)} characters, allowed are {least} to {most}")
-        if self.scripts and not (text.isascii() and "LATIN" in self.scripts):
-            letters = [script_of(char) for char in text if char.isalpha()]
-            if letters and sum(script in self.scripts for script in letters) < 0.6 * len(letters):
-                raise Rejection("language", f"letters of {', '.join(sorted(set(letters) - self.scripts))}")
-        if match := _INSTRUCTIONS.search(text):
-            raise Rejection("instructions", match[0])
-        if not self.echoes.isdisjoint(_word_runs(text)):
-            raise Rejection("prompt_echo")
-
-
-def check_encoding(text: str) -> None:
-    """Refuses characters that no text holds unless something went wrong on its way.
-
-    Raises:
-        Rejection: ``encoding``.
-    """
-    if text.isascii() and text.isprintable():
-        return
-    bad = [
-        c for c in text if c == "\ufffd" or unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn") and c not in "\n\t\r"
-    ]
-    if bad:
-        raise Rejection("encoding", f"U+{ord(bad[0]):04X}")
-    if match := _MOJIBAKE.search(text):
-        raise Rejection("encoding", f"{match[0]!r} looks like UTF-8 read as another encoding")
-
-
-def check_label(text: str, label: str) -> None:
-    """Refuses a text that names a label; one of plain letters ("founder") is a word like any other.
-
-    Raises:
-        Rejection: ``label_leak``.
-    """
-    for name in _telltale(label):
-        if find_mentions(text, name):
-            raise Rejection("label_leak", name)
-
-
-@lru_cache(maxsize=4096)
-def _telltale(label: str) -> tuple[str, ...]:
-    """What of a label is no word of the language: it as it is, and without its direction."""
-    names = dict.fromkeys((label, _DIRECTION.sub("", label)))
-    return tuple(name for name in names if not name.isalpha() and " " not in name)
-
-
-def _word_runs(text: str) -> set[tuple[str, ...]]:
-    words = re.findall(r"\w+", fold(text))
-    return {tuple(words[i : i + _ECHO_WORDS]) for i in range(len(words) - _ECHO_WORDS + 1)}
-
-
-def fixed_parts(messages: Iterable[Message]) -> list[str]:
-    """The lines of a prompt, for ``TextChecks``."""
-    return [line for message in messages for line in message["content"].splitlines()]
 
 
 def _shape(model: type[BaseModel], fields: Any) -> Any:
+    if isinstance(fields, Fragment):
+        raise Rejection("unparseable", fields.reason)
     try:
         return model.model_validate(fields)
     except ValidationError as error:
@@ -179,6 +81,8 @@ class Located:
 def locate(text: str, head: str, tail: str, quotes: Sequence[str] = ()) -> Located:
     """Finds two entities in a text: every mention of each, and the pair that stands nearest to each other.
 
+    Where one entity's words are part of the other's, they are a mention of their own only outside of it.
+
     Args:
         text: As ``clean_text`` gives it.
         head: The head entity's words. ``tail`` likewise.
@@ -194,6 +98,7 @@ def locate(text: str, head: str, tail: str, quotes: Sequence[str] = ()) -> Locat
         raise Rejection("head_not_in_text", head)
     if not tails:
         raise Rejection("tail_not_in_text", tail)
+    heads, tails = not_inside(heads, tails), not_inside(tails, heads)
     pair = nearest_pair(heads, tails)
     if pair is None:
         raise Rejection("overlap", f"{head} / {tail}")
@@ -245,8 +150,7 @@ class SampleValidator:
         context = clean_text(sample.context)
         self.checks(context, _CONTEXT)
         for entity in (sample.head_entity, sample.tail_entity):
-            if not _ENTITY[0] <= len(clean_text(entity)) <= _ENTITY[1] or len(entity.split()) > _ENTITY_WORDS:
-                raise Rejection("length", f"entity of {len(entity)} characters and {len(entity.split())} words")
+            check_length(clean_text(entity), _ENTITY, _ENTITY_WORDS)
         check_label(context, schema.relation)
         head_type = _allowed_type(sample.head_type, schema.head_types)
         tail_type = _allowed_type(sample.tail_type, schema.tail_types)
@@ -274,7 +178,11 @@ def _allowed_type(stated: str, allowed: Sequence[str]) -> str:
         return re.sub(r"[\s_-]+", "_", name.strip()).upper()
 
     if not allowed:
-        return stated.strip()
+        # A type's name need not be in the data's language, but a name it must be.
+        stated = clean_text(stated)
+        check_length(stated, _TYPE, _ENTITY_WORDS)
+        check_instructions(stated)
+        return stated
     for name in allowed:
         if plain(name) == plain(stated):
             return name
