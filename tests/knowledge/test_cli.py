@@ -180,6 +180,17 @@ def test_a_run_out_of_budget_says_so(train: Path, tmp_path: Path, tkre: Any) -> 
     assert "wrote" not in (tmp_path / "b" / "report.md").read_text()
 
 
+def test_recorded_rows_are_numbered_as_in_the_file(train: Path, tmp_path: Path, tkre: Any) -> None:
+    # The first row of "wrote" is the seventh of the file, whether or not the six before it are asked about.
+    line = {"row": 6, "explanation": "Writer0 and Book0: the words 'finished' and 'winter' tell how the two belong."}
+    (tmp_path / "e.jsonl").write_text(json.dumps(line) + "\n")
+    options = ["--train", train, "--backend", "recorded", "--recorded", tmp_path / "e.jsonl"]
+    for name, more in (("whole", []), ("part", ["--na_label", "crosses"])):
+        tkre("explanations", *options, "--output", tmp_path / name, *more)
+        (found,) = rows(tmp_path / name / "records.jsonl")
+        assert found["relation"] == "wrote" and found["head"]["name"] == "Writer0"
+
+
 def test_excluded_rows_do_not_come_back(train: Path, tmp_path: Path, tkre: Any) -> None:
     test = {"token": "A late test sentence says that Q7 was drawn by Z9 alone".split(), "relation": "wrote"}
     test |= {"h": {"name": "Z9", "pos": [10, 11]}, "t": {"name": "Q7", "pos": [6, 7]}}

@@ -10,7 +10,7 @@ from typing import Any
 
 from tkre_hf.data import load_records, load_relation_info
 from tkre_hf.data.schema import Record
-from tkre_hf.knowledge.backends import Backend, RecordedBackend, Sampling
+from tkre_hf.knowledge.backends import PLAIN_PROMPT, Backend, RecordedBackend, Sampling
 from tkre_hf.knowledge.duplicates import LEAST_THRESHOLD
 from tkre_hf.knowledge.generate import Limits
 from tkre_hf.knowledge.prompts import sentence_of
@@ -41,7 +41,7 @@ class GenerateArguments:
     provider: str | None = _setting("A provider hosted behind the Hub, for the backend inference.", default=None)
     recorded: str | None = _setting("The file, or folder of files, that the backend recorded replays.", default=None)
     stream: bool = _setting("Stream answers, for gateways that cut long silences.", default=False)
-    prompt_format: str = _setting("What a prompt looks like to the backend tgi.", default="{prompt}")
+    prompt_format: str = _setting("What a prompt looks like to the backend tgi.", default=PLAIN_PROMPT)
     trust_remote_code: bool = _setting("Let checkpoints run code of their own.", default=False)
     max_new_tokens: int = _setting("The most tokens of an answer.", default=1024)
     temperature: float = _setting("0 for the likeliest answer.", default=0.8)
@@ -133,7 +133,8 @@ class GenerateArguments:
             TkreError: A file is missing or wrong.
         """
         rows = load_records(self.train) if self.train else []
-        records = [row for row in rows if row["relation"] != self.na_label]
+        # With the row's number as it stands in the file, rows without a relation counted: recorded answers name it.
+        records = [{**row, "row": number} for number, row in enumerate(rows) if row["relation"] != self.na_label]
         info = dict(load_relation_info(self.relations)) if self.relations else {}
         used = self.wanted({row["relation"] for row in records}, info)
         schemas, notes = complete_schemas({label: known for label, known in info.items() if label in used}, records)
@@ -254,12 +255,14 @@ def run_settings(
         "kind": kind,
         "model": model,
         "prompt_sha256": prompt_sha256,
-        "train": fingerprint(records),
+        "train": fingerprint({name: value for name, value in row.items() if name != "row"} for row in records),
         **{name: fingerprint([asdict(schema) for schema in value.values()]) for name, value in schemas.items()},
         "sampling": asdict(args.sampling),
         # What stands in the files and not where they lie.
         "exclude": [fingerprint({"sentence": sentence} for sentence in sentences)] if sentences else [],
     }
+    if args.prompt_format != PLAIN_PROMPT:
+        settings["prompt_format"] = args.prompt_format
     if kind == "samples":
         names = ("per_relation", "per_request", "shots", "near_duplicate", "retriever")
         settings |= {name: getattr(args, name) for name in names}
