@@ -245,6 +245,13 @@ def test_a_row_does_not_come_back_within_a_longer_context() -> None:
     told = str(EXPLANATION["explanation"])
     with pytest.raises(Rejection, match="copy_of_excluded"):
         explain({**EXPLANATION, "explanation": f"{told} The words of a row that is kept out of everything."}, check)
+    # What an explanation quotes from its own row stands there already.
+    check.index.add("It was set up by Ada Voss in 1901.", "excluded")
+    quoting = {"explanation": "Voss Motors was set up by Ada Voss in 1901, as the row says."}
+    explain(quoting, check)
+    other = {**GOLD, "tokens": "Voss Motors is what once made Ada Voss rich .".split()}
+    with pytest.raises(Rejection, match="copy_of_excluded"):
+        explain(quoting, check, other)
 
 
 def test_what_was_accepted_earlier_is_remembered() -> None:

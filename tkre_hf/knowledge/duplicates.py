@@ -76,16 +76,23 @@ class NearDuplicateIndex:
     def __len__(self) -> int:
         return len(self._shingles) + sum(map(len, self._kept_out.values()))
 
-    def find(self, text: str) -> Match | None:
-        """The text added so far that this one is most like, if it is like one; those that may not come back first."""
+    def find(self, text: str, quoting: str = "") -> Match | None:
+        """The text added so far that this one is most like, if it is like one; those that may not come back first.
+
+        Args:
+            text: The text.
+            quoting: A text whose words it may hold: where they stand in a row that may not come back too, the row
+                has not come back by that.
+        """
         shingles = _shingles(text)
-        return self._find_kept_out(shingles) or self._find(shingles, self._band_hashes(shingles))
+        own = np.setdiff1d(shingles, _shingles(quoting), assume_unique=True) if quoting else shingles
+        return self._find_kept_out(shingles, own) or self._find(shingles, self._band_hashes(shingles))
 
     def find_or_add(self, text: str, label: str) -> Match | None:
         """Like ``find``; a text that is like no other is added."""
         shingles = _shingles(text)
         hashes = self._band_hashes(shingles)
-        match = self._find_kept_out(shingles) or self._find(shingles, hashes)
+        match = self._find_kept_out(shingles, shingles) or self._find(shingles, hashes)
         if match is None:
             self._add(shingles, hashes, label)
         return match
@@ -95,16 +102,17 @@ class NearDuplicateIndex:
         shingles = _shingles(text)
         self._add(shingles, None, label)
 
-    def _find_kept_out(self, shingles: NDArray[np.uint32]) -> Match | None:
+    def _find_kept_out(self, shingles: NDArray[np.uint32], own: NDArray[np.uint32]) -> Match | None:
+        """Of a text's shingles ``own`` are those that tell when it holds a row in a longer text."""
         matches = []
         for label, postings in self._kept_out.items():
             shared = postings.shared(shingles)
-            held = shared / postings.sizes
-            like = (held >= max(self.threshold, _HELD)) | (
+            held = shared if own is shingles else postings.shared(own)
+            like = (held >= max(self.threshold, _HELD) * postings.sizes) | (
                 shared >= self.threshold * (postings.sizes + len(shingles) - shared)
             )
             if like.any():
-                matches.append(Match(label, float(held[like].max())))
+                matches.append(Match(label, float((shared[like] / postings.sizes[like]).max())))
         return max(matches, key=lambda match: match.similarity, default=None)
 
     def _find(self, shingles: NDArray[np.uint32], hashes: NDArray[np.uint32]) -> Match | None:
