@@ -10,7 +10,7 @@ import tkre_hf.data
 
 def test_every_public_name_is_there_and_listed() -> None:
     assert tkre_hf.data.__all__ == sorted(tkre_hf.data.__all__)
-    assert set(tkre_hf.data.__all__) == set(tkre_hf.data._MODULE_OF)
+    assert set(tkre_hf.data.__all__) == {name for names in tkre_hf.data._MODULES.values() for name in names}
     for name in tkre_hf.data.__all__:
         assert getattr(tkre_hf.data, name) is not None
         assert name in dir(tkre_hf.data)

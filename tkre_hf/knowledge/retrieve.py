@@ -90,7 +90,8 @@ class DemonstrationIndex:
             rows = [i for i, row in enumerate(self._records) if relation is None or row["relation"] == relation]
             if not rows:
                 return None
-            dataset = Dataset.from_list([self._records[i] for i in rows], features=RECORD_FEATURES)
+            own = [{name: self._records[i][name] for name in RECORD_FEATURES} for i in rows]
+            dataset = Dataset.from_list(own, features=RECORD_FEATURES)
             dataset.add_faiss_index_from_external_arrays(
                 external_arrays=self._vectors[rows], index_name=_INDEX, metric_type=faiss.METRIC_INNER_PRODUCT
             )
