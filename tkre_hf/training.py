@@ -117,17 +117,7 @@ def train_scl(args: SCLStageArguments, training_args: SCLTrainingArguments) -> P
     resume = find_checkpoint(training_args)
     data = load_training_records(args, training_args)
     settings: dict[str, Any] = {
-        name: getattr(args, name)
-        for name in (
-            "projection_dim",
-            "tau",
-            "lambda_mslm",
-            "lambda_scl",
-            "span_weight",
-            "anchor_weight",
-            "anchor_doubt",
-        )
-        if getattr(args, name) is not None
+        name: getattr(args, name) for name in _MODEL_SETTINGS if getattr(args, name) is not None
     }
     relations = sorted(set(data.records["relation"]))
     if args.learned_anchors:

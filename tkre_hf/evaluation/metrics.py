@@ -16,6 +16,8 @@ import evaluate
 import numpy as np
 from numpy.typing import NDArray
 
+from tkre_hf.data.semeval import LABELS, NA_LABEL
+from tkre_hf.data.semeval import RELATIONS as SEMEVAL_RELATIONS
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.relation_scores import RelationCounts, RelationScore, Scores
 from tkre_hf.evaluation.significance import (
@@ -27,19 +29,8 @@ from tkre_hf.evaluation.significance import (
     paired_test,
 )
 
-SEMEVAL_RELATIONS = (
-    "Cause-Effect",
-    "Component-Whole",
-    "Content-Container",
-    "Entity-Destination",
-    "Entity-Origin",
-    "Instrument-Agency",
-    "Member-Collection",
-    "Message-Topic",
-    "Product-Producer",
-)
 # Both directions of a relation stand side by side, Other last.
-SEMEVAL_LABELS = (*(f"{name}({order})" for name in SEMEVAL_RELATIONS for order in ("e1,e2", "e2,e1")), "Other")
+SEMEVAL_LABELS = (*LABELS[1:], NA_LABEL)
 
 _INPUTS = """
 Args:
