@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from tkre_hf.arguments import ArgumentsError, parse_arguments, run
+from tkre_hf.arguments import ArgumentsError, parse_arguments, parse_settings, run
 from tkre_hf.errors import TkreError
 
 
@@ -163,3 +163,49 @@ def test_run_ends_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
 def test_run_hides_no_defect() -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: print(1 / 0))
+
+
+@dataclass
+class Chain:
+    """Settings that hold settings."""
+
+    name: str = "chain"
+    first: dict[str, Any] | None = None
+    second: dict[str, Any] = field(default_factory=dict)
+
+
+def test_settings_within_settings_from_file_and_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "chain.yaml"
+    file.write_text("first: {steps: 5, rate: 1e-4}\nsecond:\n  names: [a, b]\n")
+    (chain,) = parse_arguments(Chain, ["--config", str(file)])
+    assert chain.first == {"steps": 5, "rate": "1e-4"} and chain.second == {"names": ["a", "b"]}
+    words = ["--first.steps", "7", "--second.names", "c", "d", "--name", "other", "--second.rate=-1"]
+    (chain,) = parse_arguments(Chain, ["--config", str(file), *words])
+    assert chain == Chain("other", {"steps": "7", "rate": "1e-4"}, {"names": ["c", "d"], "rate": "-1"})
+    (chain,) = parse_arguments(Chain, ["--first.steps", "7"])
+    assert chain.first == {"steps": "7"}
+    (chain,) = parse_arguments(Chain, ["--config", str(file), "--first", "null"])
+    assert chain.first is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("first: 5", ["--first.steps", "7"], "the key 'first' holds no settings, so --first.steps has no place"),
+        ("first: 5", [], "first"),
+        ("", ["--first", "[1]"], "first"),
+        ("", ["--name.steps", "7"], "unknown setting --name.steps"),
+    ],
+)
+def test_settings_that_hold_none(text: str, words: list[str], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "chain.yaml"
+    file.write_text(text)
+    with pytest.raises(ArgumentsError, match=message):
+        parse_arguments(Chain, ["--config", str(file), *words])
+
+
+def test_a_mapping_is_parsed_as_a_file_is() -> None:
+    (chain,) = parse_settings(Chain, {"name": "x"}, "stage1", {"first": {"a": 1}})
+    assert chain == Chain("x", {"a": 1})
+    with pytest.raises(ArgumentsError, match="stage1: unknown key 'nam'; did you mean 'name'"):
+        parse_settings(Chain, {"nam": "x"}, "stage1")

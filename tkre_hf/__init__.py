@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tkre_hf.data.tacred import Tacred
     from tkre_hf.evaluation.metrics import SemEvalMacroF1, TacredMicroF1
     from tkre_hf.tkre.configuration_tkre import TKREConfig
+    from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
     from tkre_hf.tkre.modeling_tkre import (
         TKREForFewShotClassification,
         TKREForMaskedSpanLM,
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
         TKREModel,
     )
     from tkre_hf.tkre.processing_tkre import TKREProcessor
-    from tkre_hf.tkre.trainer import MSLMTrainer, SCLTrainer
-    from tkre_hf.tkre.training_args import MSLMTrainingArguments, SCLTrainingArguments
+    from tkre_hf.tkre.trainer import MSLMTrainer, RelationTrainer, SCLTrainer
+    from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingArguments, SCLTrainingArguments
 
 __all__ = [
     "EpisodeDataset",
@@ -38,6 +39,8 @@ __all__ = [
     "MSLMTrainer",
     "MSLMTrainingArguments",
     "OpenNREJsonl",
+    "RelationTrainer",
+    "RelationTrainingArguments",
     "SCLTrainer",
     "SCLTrainingArguments",
     "SemEval2010Task8",
@@ -46,6 +49,7 @@ __all__ = [
     "TKREForFewShotClassification",
     "TKREForMaskedSpanLM",
     "TKREForPreTraining",
+    "TKREForRelationClassification",
     "TKREModel",
     "TKREProcessor",
     "Tacred",
@@ -65,6 +69,7 @@ _MODULES = {
     "data.tacred": ("Tacred",),
     "evaluation.metrics": ("SemEvalMacroF1", "TacredMicroF1"),
     "tkre.configuration_tkre": ("TKREConfig",),
+    "tkre.modeling_classification": ("TKREForRelationClassification",),
     "tkre.modeling_tkre": (
         "TKREForFewShotClassification",
         "TKREForMaskedSpanLM",
@@ -72,8 +77,8 @@ _MODULES = {
         "TKREModel",
     ),
     "tkre.processing_tkre": ("TKREProcessor",),
-    "tkre.trainer": ("MSLMTrainer", "SCLTrainer"),
-    "tkre.training_args": ("MSLMTrainingArguments", "SCLTrainingArguments"),
+    "tkre.trainer": ("MSLMTrainer", "RelationTrainer", "SCLTrainer"),
+    "tkre.training_args": ("MSLMTrainingArguments", "RelationTrainingArguments", "SCLTrainingArguments"),
 }
 _get, _names = lazy_exports(__name__, _MODULES)
 

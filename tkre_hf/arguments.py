@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from types import NoneType
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import torch
 import yaml
@@ -19,6 +20,9 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 
 from tkre_hf.errors import TkreError
+
+# --stage1.max_steps, or --stage1.max_steps=100
+_NESTED_OPTION = re.compile(r"--(?P<outer>\w+)\.(?P<inner>\w+)(?:=(?P<value>.*))?", re.S)
 
 
 class ArgumentsError(TkreError, ValueError):
@@ -32,7 +36,8 @@ def parse_arguments(
 
     The file is read as the command line that says the same, so a value means the same in both, and what is refused in
     one is refused in the other: ``1e-4`` is a number, a list's entries are one option's values, ``null`` is no value
-    where there need not be one. For a switch that may stay unsaid ``auto`` says so.
+    where there need not be one. For a switch that may stay unsaid ``auto`` says so. Of a setting that holds settings
+    itself, the command line gives one as ``--stage1.max_steps 100``.
 
     Args:
         types: A dataclass or several; each field is a setting, its metadata's ``help`` says what it means.
@@ -51,19 +56,37 @@ def parse_arguments(
     file.error = parser.error  # type: ignore[method-assign]
     file.add_argument("--config")
     given, rest = file.parse_known_args(argv)
-    tokens = parser.read_file(given.config) if given.config is not None else []
+    settings = _read_yaml(given.config) if given.config is not None else {}
+    rest = parser.take_nested(rest, settings)
+    tokens = parser.read_settings(settings, given.config)
+    # The command line comes last: of an option given twice, the later one counts.
+    return parser.fill([*tokens, *rest])
+
+
+def parse_settings(
+    types: type | Sequence[type], settings: Mapping[str, Any], where: str, defaults: Mapping[str, Any] | None = None
+) -> tuple[Any, ...]:
+    """Fills dataclasses from a mapping, such as the part of a YAML file that is one stage's settings.
+
+    Args:
+        types: A dataclass or several.
+        settings: A value of each setting given, as YAML has it.
+        where: What the mapping is called in errors.
+        defaults: Values of settings that ``settings`` lacks, where these are not the dataclasses' own.
+
+    Returns:
+        One instance of each of ``types``.
+
+    Raises:
+        ArgumentsError: A setting is unknown or has a wrong value.
+    """
+    types = [types] if isinstance(types, type) else list(types)
+    parser = _Parser(types, description=None)
+    tokens = parser.read_settings({**(defaults or {}), **settings}, where)
     try:
-        # The command line comes last: of an option given twice, the later one counts.
-        *values, unknown = parser.parse_args_into_dataclasses(
-            [*tokens, *rest], return_remaining_strings=True, look_for_args_file=False
-        )
-    except ArgumentsError:
-        raise
-    except ValueError as error:  # a dataclass's own check
-        raise ArgumentsError(str(error)) from error
-    if unknown:
-        raise ArgumentsError(parser.unknown(unknown[0]))
-    return tuple(values[: len(types)])
+        return parser.fill(tokens)
+    except ArgumentsError as error:
+        raise ArgumentsError(f"{where}: {error}") from None
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -98,9 +121,13 @@ class _Parser(HfArgumentParser):
     def __init__(self, types: list[Any], description: str | None) -> None:
         super().__init__(types, description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
         self.add_argument("--config", help="YAML file of settings; those given here override it.")
+        self._count = len(types)
         hints = [get_type_hints(type) for type in types]
         self._optional = {name for hint in hints for name, type in hint.items() if NoneType in get_args(type)}
+        self._nested = {name for hint in hints for name, type in hint.items() if _is_mapping(type)}
         for action in self._actions:
+            if action.dest in self._nested:
+                action.type, action.metavar = _mapping, f"JSON, or --{action.dest}.SETTING VALUE"
             if action.dest in self._optional and action.nargs != "+":
                 if action.type is string_to_bool:
                     action.nargs, action.const = "?", True
@@ -118,22 +145,60 @@ class _Parser(HfArgumentParser):
         hint = f"did you mean --{close[0][2:]}?" if close else "--help lists them all"
         return f"unknown setting {name}; {hint}"
 
-    def read_file(self, path: str) -> list[str]:
-        """The command line that says what the file says."""
+    def fill(self, argv: Sequence[str]) -> tuple[Any, ...]:
+        """The dataclasses that a command line stands for."""
+        try:
+            *values, unknown = self.parse_args_into_dataclasses(
+                list(argv), return_remaining_strings=True, look_for_args_file=False
+            )
+        except ArgumentsError:
+            raise
+        except ValueError as error:  # a dataclass's own check
+            raise ArgumentsError(str(error)) from error
+        if unknown:
+            raise ArgumentsError(self.unknown(unknown[0]))
+        return tuple(values[: self._count])
+
+    def take_nested(self, argv: Sequence[str], settings: dict[str, Any]) -> list[str]:
+        """Enters what the command line says as ``--stage1.max_steps 100`` into a file's settings; gives the rest."""
+        rest: list[str] = []
+        values: list[str] | None = None
+        for word in argv:
+            match = _NESTED_OPTION.fullmatch(word)
+            if match and match["outer"] in self._nested:
+                outer = settings.get(match["outer"]) or {}
+                if not isinstance(outer, dict):
+                    raise ArgumentsError(f"the key {match['outer']!r} holds no settings, so {word} has no place")
+                inner = settings[match["outer"]] = dict(outer)
+                values = inner[match["inner"]] = [match["value"]] if match["value"] is not None else []
+            elif values is not None and not word.startswith("--"):
+                values.append(word)
+            else:
+                values = None
+                rest.append(word)
+        for name in self._nested & settings.keys():
+            if isinstance(settings[name], dict):
+                # A single word is a value, and also a list of one.
+                single = {key: value[0] for key, value in settings[name].items() if _is_single(value)}
+                settings[name] = {**settings[name], **single}
+        return rest
+
+    def read_settings(self, settings: Mapping[str, Any], where: str) -> list[str]:
+        """The command line that says what a mapping says; ``where`` is what errors call it."""
         tokens = []
         required = [action for action in self._actions if action.required]
         for action in required:
             action.required = False  # the command line may still give it
-        for key, value in _read_yaml(path).items():
+        for key, value in settings.items():
             if key not in self._known():
                 close = get_close_matches(str(key), self._known(), n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else "; --help lists them all"
-                raise ArgumentsError(f"{path}: unknown key {key!r}{hint}")
+                raise ArgumentsError(f"{where}: unknown key {key!r}{hint}")
             try:
                 words = self._words(key, value)
                 self.parse_known_args(words)
             except ArgumentsError as error:
-                raise ArgumentsError(f"{path}: {error}") from None
+                raise ArgumentsError(f"{where}: {error}") from None
             tokens += words
         for action in required:
             action.required = True
@@ -158,6 +223,21 @@ class _Parser(HfArgumentParser):
 
 def _word(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict) else "null" if value is None else str(value)
+
+
+def _is_mapping(hint: Any) -> bool:
+    return any(get_origin(part) is dict for part in (hint, *get_args(hint)))
+
+
+def _is_single(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 1
+
+
+def _mapping(word: str) -> dict[str, Any]:
+    value = json.loads(word)
+    if not isinstance(value, dict):
+        raise ValueError(f"expected settings, found {word}")
+    return value
 
 
 def _or_nothing(convert: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -16,6 +16,7 @@ from tkre_hf.errors import TkreError
 COMMANDS = {
     "demo": ("train both stages on the bundled corpus, evaluate, and write ./tkre-bert", "tkre_hf.demo"),
     "generate": ("have an LLM write explanations and samples for your relations", "tkre_hf.knowledge.cli"),
+    "train": ("train stage 1 or 2, or a classifier from K labelled rows of each relation", "tkre_hf.training_cli"),
     "evaluate": ("measure a checkpoint's few-shot accuracy", "tkre_hf.evaluation.cli"),
 }
 

@@ -24,6 +24,7 @@ MODELS = {
     "MODEL_MAPPING": {"tkre": "TKREModel"},
     "MODEL_FOR_MASKED_LM_MAPPING": {"tkre": "TKREForMaskedSpanLM"},
     "MODEL_FOR_PRETRAINING_MAPPING": {"tkre": "TKREForPreTraining"},
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING": {"tkre": "TKREForRelationClassification"},
 }
 PROCESSORS = {"PROCESSOR_MAPPING": {"tkre": "TKREProcessor"}}
 

@@ -21,10 +21,11 @@ from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import embed_records
 from tkre_hf.tkre.configuration_tkre import TKREConfig
 from tkre_hf.tkre.markers import ROLES, get_marker
+from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords, sample_per_label
-from tkre_hf.tkre.trainer import MSLMTrainer, SCLTrainer
+from tkre_hf.tkre.trainer import MSLMTrainer, RelationTrainer, SCLTrainer
 from tkre_hf.tkre.training_args import (
     MSLMTrainingArguments,
     SCLTrainingArguments,
@@ -74,7 +75,8 @@ _MODEL_SETTINGS = (
     "anchor_doubt",
 )
 
-_Model = TypeVar("_Model", TKREForMaskedSpanLM, TKREForPreTraining)
+_Model = TypeVar("_Model", TKREForMaskedSpanLM, TKREForPreTraining, TKREForRelationClassification)
+StageTrainer = MSLMTrainer | SCLTrainer | RelationTrainer
 
 
 def train_mslm(args: StageArguments, training_args: MSLMTrainingArguments) -> Path:
@@ -94,11 +96,11 @@ def train_mslm(args: StageArguments, training_args: MSLMTrainingArguments) -> Pa
     resume = find_checkpoint(training_args)
     data = load_training_records(args, training_args)
     processor, model = build(TKREForMaskedSpanLM, args, training_args, data.records)
-    dataset = _encode(data.records, processor)
-    with _settings_errors():
+    dataset = encode_records(data.records, processor)
+    with settings_errors():
         trainer = MSLMTrainer(model, training_args, dataset, processor)
         trainer.batch_sampler()
-    return _train(trainer, args, data, resume)
+    return train_stage(trainer, args, data, resume)
 
 
 def train_scl(args: SCLStageArguments, training_args: SCLTrainingArguments) -> Path:
@@ -123,14 +125,14 @@ def train_scl(args: SCLStageArguments, training_args: SCLTrainingArguments) -> P
     if args.learned_anchors:
         settings |= {"num_learned_anchors": len(relations), "id2label": dict(enumerate(relations))}
     processor, model = build(TKREForPreTraining, args, training_args, data.records, **settings)
-    dataset = _encode(data.records, processor, relations)
-    info = relation_texts(args, relations)
+    dataset = encode_records(data.records, processor, relations)
+    info = relation_texts(args, relations, warn=not args.learned_anchors)
     anchors = processor.encode_anchors([i.name for i in info.values()], [i.description for i in info.values()])
     groups, shares = batch_shares(args, data)
-    with _settings_errors():
+    with settings_errors():
         trainer = SCLTrainer(model, training_args, dataset, anchors, processor, groups, shares)
         trainer.batch_sampler()
-    return _train(trainer, args, data, resume, _normalize_space)
+    return train_stage(trainer, args, data, resume, _normalize_space)
 
 
 def resolve_backbone(name: str) -> str:
@@ -192,7 +194,7 @@ def _from_backbone(
 ) -> tuple[TKREProcessor, _Model]:
     backbone = resolve_backbone(args.backbone)
     options = {"revision": args.revision or "main", "trust_remote_code": args.trust_remote_code}
-    with _settings_errors(), _loading_errors(f"the backbone {args.backbone}"):
+    with settings_errors(), loading_errors(f"the backbone {args.backbone}"):
         marker = get_marker(args.marker or "entity_marker")
         types = _entity_types(records) if marker.typed and marker.special else []
         processor = TKREProcessor.from_backbone(
@@ -212,7 +214,7 @@ def _from_backbone(
 def _from_checkpoint(
     model_class: type[_Model], args: StageArguments, checkpoint: str, settings: dict[str, Any]
 ) -> tuple[TKREProcessor, _Model]:
-    with _settings_errors(), _loading_errors(f"the checkpoint {checkpoint}"):
+    with settings_errors(), loading_errors(f"the checkpoint {checkpoint}"):
         model_type = PretrainedConfig.get_config_dict(checkpoint)[0].get("model_type")
         if model_type != TKREConfig.model_type:
             raise TkreError(f"{checkpoint} holds no TKRE model but a {model_type}: give it as the backbone")
@@ -232,8 +234,15 @@ def _entity_types(records: Dataset) -> list[str]:
     return sorted({entity["type"] for role in ROLES for entity in records[role]} - {""})
 
 
-def _encode(records: Dataset, processor: TKREProcessor, relations: Sequence[str] | None = None) -> EncodedRecords:
-    with _settings_errors():
+def encode_records(
+    records: Dataset, processor: TKREProcessor, relations: Sequence[str] | None = None
+) -> EncodedRecords:
+    """Encodes records as the stages read them.
+
+    Raises:
+        TkreError: An entity has no marker, or is longer than the window.
+    """
+    with settings_errors():
         return EncodedRecords(records, processor, relations)
 
 
@@ -279,7 +288,7 @@ def _is_whole(checkpoint: Path) -> bool:
     return True
 
 
-def _normalize_space(trainer: MSLMTrainer | SCLTrainer, folder: Path) -> None:
+def _normalize_space(trainer: StageTrainer, folder: Path) -> None:
     """Turns a saved model's space by how its training sentences vary within their relations.
 
     The saved one, for under FSDP no process has all of the model's own weights.
@@ -289,7 +298,7 @@ def _normalize_space(trainer: MSLMTrainer | SCLTrainer, folder: Path) -> None:
     if args.within_class_shrinkage is None:
         return
     model = TKREForPreTraining.from_pretrained(folder).to(args.device)  # type: ignore[arg-type]
-    with _settings_errors(), torch.autocast(args.device.type, torch.bfloat16, enabled=bool(args.bf16)):
+    with settings_errors(), torch.autocast(args.device.type, torch.bfloat16, enabled=bool(args.bf16)):
         rows = sample_per_label(dataset.labels, args.within_class_sentences, args.seed)
         vectors = embed_records(model.base, trainer.processing_class, dataset, rows=rows)
         labels = torch.from_numpy(dataset.labels[rows])
@@ -297,12 +306,12 @@ def _normalize_space(trainer: MSLMTrainer | SCLTrainer, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def _train(
-    trainer: MSLMTrainer | SCLTrainer,
+def train_stage(
+    trainer: StageTrainer,
     args: StageArguments,
     data: TrainingRecords,
     resume: str | None,
-    finish: Callable[[MSLMTrainer | SCLTrainer, Path], None] | None = None,
+    finish: Callable[[StageTrainer, Path], None] | None = None,
 ) -> Path:
     """Trains, saves model and processor, and writes what was trained on beside them.
 
@@ -337,10 +346,10 @@ def _train(
         (folder / "training_args.bin").unlink(missing_ok=True)
         earlier = training_summary(args.checkpoint) if args.checkpoint is not None else None
         stage = {
-            "stage": type(trainer.model).__name__,
-            "backbone": _without_folders(args.checkpoint or args.backbone),
-            "sources": [*map(_without_folders, args.sources)],
-            "add_sources": [*map(_without_folders, args.add_sources)],
+            "stage": type(getattr(trainer.model, "get_base_model", lambda: trainer.model)()).__name__,
+            "backbone": without_folders(args.checkpoint or args.backbone),
+            "sources": [*map(without_folders, args.sources)],
+            "add_sources": [*map(without_folders, args.add_sources)],
             "seed": training_args.seed,
             "minutes": metrics["train_minutes"],
             **counts,
@@ -351,13 +360,13 @@ def _train(
     return folder
 
 
-def _without_folders(name: str) -> str:
+def without_folders(name: str) -> str:
     """A checkpoint goes out into the world, and where its files lay on this machine is nobody's business."""
     return Path(name).name if Path(name).is_absolute() else name
 
 
 @contextmanager
-def _settings_errors() -> Iterator[None]:
+def settings_errors() -> Iterator[None]:
     """What trainer, samplers and processor refuse is a setting or a row of the user's."""
     try:
         yield
@@ -366,7 +375,7 @@ def _settings_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _loading_errors(what: str) -> Iterator[None]:
+def loading_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, HFValidationError) as error:

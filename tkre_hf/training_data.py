@@ -9,13 +9,20 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 
-from tkre_hf.data import RelationInfo, complete_relation_info, load_records, load_relation_info, published_splits
+from tkre_hf.data import (
+    SOURCES,
+    RelationInfo,
+    complete_relation_info,
+    load_records,
+    load_relation_info,
+    published_splits,
+)
 from tkre_hf.errors import TkreError
 from tkre_hf.tkre.markers import MARKERS
 from tkre_hf.tkre.training_args import TKRETrainingArguments
@@ -47,6 +54,10 @@ class StageArguments:
     )
     skip_invalid: bool = field(
         default=False, metadata={"help": "Leave wrong rows out, and list them, where the first one is an error."}
+    )
+    record_sources: list[str] = field(
+        default_factory=list,
+        metadata={"help": f"Take records of these sources alone: of {', '.join(SOURCES)}; all by default."},
     )
     exclude_relations: list[str] = field(
         default_factory=list,
@@ -116,6 +127,45 @@ class SCLStageArguments(StageArguments):
     span_weight: float | None = field(
         default=None, metadata={"help": "Weight of cue and entity spans within the contrastive loss."}
     )
+
+
+@dataclass
+class RelationStageArguments(StageArguments):
+    """What K-shot fine-tuning trains, and on what."""
+
+    na_label: str | None = field(
+        default=None,
+        metadata={"help": "The label that says that there is no relation; by default every label is one."},
+    )
+    relation_info: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Names and descriptions of relations: YAML, pid2name.json or JSON lines."},
+    )
+    classifier_init: Literal["anchors", "supports", "random"] = field(
+        default="anchors",
+        metadata={
+            "help": "What the classifier starts from: the relations' names and descriptions as stage 2 sees them "
+            "(anchors), their training rows as well (supports), or random numbers."
+        },
+    )
+    validation: str | None = field(
+        default=None,
+        metadata={
+            "help": "Source of labelled rows that the best epoch is chosen on, of which as many are drawn for each "
+            "relation as there are training rows."
+        },
+    )
+    validation_k: int | None = field(
+        default=None, metadata={"help": "How many are drawn, where that's another number."}
+    )
+    validation_seed: int = field(default=0, metadata={"help": "Which ones: another seed, other rows."})
+    adapter: Literal["lora", "ia3"] | None = field(
+        default=None,
+        metadata={"help": "Train an adapter on the encoder (extra [peft]), where all is trained otherwise."},
+    )
+    adapter_rank: int = field(default=8, metadata={"help": "LoRA's rank."})
+    adapter_alpha: int = field(default=16, metadata={"help": "LoRA's scale, over its rank."})
+    adapter_dropout: float = field(default=0.1, metadata={"help": "LoRA's dropout."})
 
 
 @dataclass(frozen=True)
@@ -220,9 +270,14 @@ def load_training_records(args: StageArguments, training_args: TKRETrainingArgum
         hold_out_relations(set(parts[0]["relation"]) - set(args.exclude_relations), args.hold_out, args.hold_out_seed)
     )
     # Samples of a relation whose own sentences are kept out are how settings for samples are chosen.
-    kept = np.flatnonzero((groups == len(args.sources)) | [label not in held_out for label in labels])
+    keeps = (groups == len(args.sources)) | np.array([label not in held_out for label in labels])
+    if args.record_sources:
+        if unknown := sorted(set(args.record_sources).difference(SOURCES)):
+            raise TkreError(f"record_sources names {unknown[0]!r}; a record's source is one of {', '.join(SOURCES)}")
+        keeps &= np.isin(records["source"], args.record_sources)
+    kept = np.flatnonzero(keeps)
     if not len(kept):
-        raise TkreError(f"nothing to train on: {', '.join(names)} hold no record of a relation that isn't kept out")
+        raise TkreError(f"nothing to train on: {', '.join(names)} hold no record that isn't kept out")
     return TrainingRecords(records.select(kept), groups[kept], sorted(held_out))
 
 
@@ -246,8 +301,15 @@ def hold_out_relations(relations: Iterable[str], number: int, seed: int = 0) -> 
     return sorted(labels[i] for i in np.random.default_rng(seed).choice(len(labels), number, replace=False))
 
 
-def relation_texts(args: SCLStageArguments, relations: Sequence[str]) -> dict[str, RelationInfo]:
+def relation_texts(
+    args: SCLStageArguments | RelationStageArguments, relations: Sequence[str], warn: bool = True
+) -> dict[str, RelationInfo]:
     """Names and descriptions of relations, in their order: of the files given, then of the named sources.
+
+    Args:
+        args: Names files and sources.
+        relations: The labels.
+        warn: Say how many relations are known by their label alone.
 
     Raises:
         TkreError: A file is missing or an entry is wrong.
@@ -258,7 +320,7 @@ def relation_texts(args: SCLStageArguments, relations: Sequence[str]) -> dict[st
         found = load_relation_info(name, data_dir=args.data_dir if published_splits(name) else None)
         info = {**found, **info}
     bare = [label for label in relations if label not in info]
-    if bare and not args.learned_anchors:
+    if bare and warn:
         logger.warning(
             "%d of %d relations have neither name nor description, so their label serves (%s ...); "
             "relation_info takes a file of them",

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CHILD = Path(__file__).with_name("child.py")
-RECIPES = {"mslm": "stage1_mslm.py", "scl": "stage2_scl.py"}
+RECIPES = {"mslm": "stage1_mslm.py", "scl": "stage2_scl.py", "kshot": "finetune_kshot.py"}
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -25,8 +25,14 @@ def start(tmp_path: Path, corpus_files: tuple[Path, Path]) -> Start:
     def start(
         stage: str, folder: Path, backbone: Path, *settings: object, processes: int = 1, **environment: object
     ) -> subprocess.Popen[str]:
-        settings = ("--sources", sources, "--backbone", backbone, "--output_dir", folder, *settings)
-        settings += ("--max_length", 64, "--use_cpu", "--bf16", False, "--disable_tqdm", True)
+        common = {"--max_length": 64, "--use_cpu": True, "--bf16": False, "--disable_tqdm": True}
+        settings = ("--backbone", backbone, "--output_dir", folder, *settings)
+        if stage == "kshot":
+            settings += ("--train", sources, "--relation_info", info)
+            for part in ("stage1", "finetune"):
+                settings += tuple(word for k, v in common.items() for word in (f"--{part}.{k[2:]}", v))
+        else:
+            settings += ("--sources", sources, *(word for pair in common.items() for word in pair))
         if stage == "scl":
             settings += ("--relation_info", info, "--relations_per_batch", 4, "--lambda_mslm", 0.5)
         launcher = [sys.executable]

@@ -13,13 +13,15 @@ from .conftest import Start, finish
 STEPS = 9
 
 
-@pytest.mark.parametrize("stage", ["mslm", "scl"])
+@pytest.mark.parametrize("stage", ["mslm", "scl", "kshot"])
 def test_two_processes_are_one(stage: str, start: Start, backbone: Path, tmp_path: Path) -> None:
     # Nine steps are more than an epoch, and stage 1's last batch of an epoch is a short one.
-    settings = ("--max_steps", STEPS, "--adam_epsilon", 1e-6)
+    option = "--finetune." if stage == "kshot" else "--"
+    settings = (f"{option}max_steps", STEPS, f"{option}adam_epsilon", 1e-6)
+    settings += ("--stage1", "null") if stage == "kshot" else ()
     runs = {}
     for processes in (1, 2):
-        batch = ("--per_device_train_batch_size", 10 // processes) if stage == "mslm" else ()
+        batch = (f"{option}per_device_train_batch_size", 10 // processes) if stage != "scl" else ()
         losses = tmp_path / f"losses-{processes}"
         losses.mkdir()
         folder = tmp_path / f"out-{processes}"
@@ -32,7 +34,8 @@ def test_two_processes_are_one(stage: str, start: Start, backbone: Path, tmp_pat
     assert one.shape == (STEPS,)
     assert np.ptp(one) > 1e-3  # the losses are not all alike
     np.testing.assert_allclose(two, one, atol=1e-5, rtol=0)
-    weights, others = (load_file(tmp_path / f"out-{n}" / "model.safetensors") for n in (1, 2))
+    folders = (next(iter((tmp_path / f"out-{n}").glob("classifier-*")), tmp_path / f"out-{n}") for n in (1, 2))
+    weights, others = (load_file(folder / "model.safetensors") for folder in folders)
     assert weights.keys() == others.keys()
     for name, weight in weights.items():
         np.testing.assert_allclose(others[name], weight, atol=1e-5, rtol=0, err_msg=name)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import tkre_hf.evaluation.few_shot
+import tkre_hf.kshot
 import tkre_hf.training
 from tkre_hf.arguments import run
 
@@ -21,6 +22,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 STAGES = {
     "stage1": ("stage1_mslm.py", tkre_hf.training, "train_mslm"),
     "stage2": ("stage2_scl.py", tkre_hf.training, "train_scl"),
+    "kshot": ("finetune_kshot.py", tkre_hf.kshot, "report_chain"),
     "evaluate": ("evaluate_episodes.py", tkre_hf.evaluation.few_shot, "run"),
 }
 

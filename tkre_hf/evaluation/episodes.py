@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from tkre_hf.data.episodes import Episode, EpisodeDataset
 from tkre_hf.data.relations import RelationInfo
 from tkre_hf.tkre.modeling_parts import AnchorTrust, relation_prototypes, unit
-from tkre_hf.tkre.modeling_tkre import TKREModel
+from tkre_hf.tkre.modeling_tkre import TKREModel, TKREPreTrainedModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
 
@@ -23,7 +23,6 @@ from tkre_hf.tkre.sampling import EncodedRecords
 _QUERIES_AT_ONCE = 5_000
 
 
-@torch.inference_mode()
 def embed_records(
     model: TKREModel,
     processor: TKREProcessor,
@@ -33,8 +32,6 @@ def embed_records(
 ) -> Tensor:
     """Relation representations of sentences, ``(sentences, projection_dim)``, unit length, on the CPU.
 
-    Sentences are encoded in order of length, so that little is padding, under the autocast in force.
-
     Args:
         model: The model.
         processor: Its processor.
@@ -42,17 +39,41 @@ def embed_records(
         batch_size: Sentences encoded at once.
         rows: Which of them, in this order; all by default.
     """
+    return forward_records(model, processor, records, "relation_embeds", batch_size, rows)
+
+
+@torch.inference_mode()
+def forward_records(
+    model: TKREPreTrainedModel,
+    processor: TKREProcessor,
+    records: EncodedRecords,
+    output: str,
+    batch_size: int = 64,
+    rows: NDArray[np.int64] | None = None,
+) -> Tensor:
+    """What a model returns for sentences, ``(sentences, width)``, in float32, on the CPU.
+
+    Sentences are encoded in order of length, so that little is padding, under the autocast in force.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        records: The sentences.
+        output: Which of its outputs: ``relation_embeds``, ``logits``.
+        batch_size: Sentences encoded at once.
+        rows: Which sentences, in this order; all by default.
+    """
     model.eval()
     rows = np.arange(len(records)) if rows is None else rows
-    vectors = torch.empty(len(rows), model.config.projection_dim)
     order = np.argsort(records.lengths[rows], kind="stable")
-    for start in tqdm(range(0, len(order), batch_size), desc="Embedding", disable=None, leave=False):
-        places = order[start : start + batch_size]
-        inputs = processor.pad([records[int(row)]["input_ids"] for row in rows[places]])
-        spans = torch.from_numpy(records.entity_spans[rows[places]]).to(model.device)
-        outputs = model(**{name: value.to(model.device) for name, value in inputs.items()}, entity_spans=spans)
-        vectors[torch.from_numpy(places)] = outputs.relation_embeds.float().cpu()
-    return vectors
+    parts = []
+    for start in tqdm(range(0, len(order), batch_size), desc="Encoding", disable=None, leave=False):
+        chosen = rows[order[start : start + batch_size]]
+        inputs = processor.pad([records[int(row)]["input_ids"] for row in chosen])
+        inputs["entity_spans"] = torch.from_numpy(records.entity_spans[chosen])
+        outputs = model(**{name: value.to(model.device) for name, value in inputs.items()})
+        parts.append(outputs[output].float().cpu())
+    return torch.cat(parts)[torch.from_numpy(np.argsort(order))]
 
 
 @torch.inference_mode()

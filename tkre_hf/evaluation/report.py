@@ -33,6 +33,7 @@ class Row:
         metric: Such as ``accuracy``.
         value: The figure; percent where the metric is one.
         ci95: Half the width of the 95% interval; ``None`` where it isn't known.
+        sd: Standard deviation over seeds, where that is what others publish.
         n: Episodes (or test rows) behind each seed's value.
         seeds: Training seeds that ``value`` is the mean of.
         knowledge: What was known of the relations: ``none``, ``descriptions``, ``synthetic``.
@@ -50,6 +51,7 @@ class Row:
     metric: str
     value: float
     ci95: float | None = None
+    sd: float | None = None
     n: int | None = None
     seeds: list[int] = field(default_factory=list)
     knowledge: str = "none"
@@ -154,7 +156,8 @@ def table(rows: Sequence[Row]) -> str:
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
         interval = f" ± {row.ci95:.1f}" if row.ci95 is not None and not math.isnan(row.ci95) else ""
-        lines.setdefault((row.system, row.knowledge), {})[row.setting] = f"{row.value:.1f}{interval}"
+        spread = f", sd {row.sd:.1f}" if row.sd is not None else ""
+        lines.setdefault((row.system, row.knowledge), {})[row.setting] = f"{row.value:.1f}{interval}{spread}"
     cells = [["system", "knowledge", *settings], ["---", "---", *["---:"] * len(settings)]]
     cells += [[*key, *[values.get(setting, "") for setting in settings]] for key, values in lines.items()]
     return markdown(cells)

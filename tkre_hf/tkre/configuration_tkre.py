@@ -12,6 +12,7 @@ AUTO_MAP = {
     "AutoModel": "modeling_tkre.TKREModel",
     "AutoModelForMaskedLM": "modeling_tkre.TKREForMaskedSpanLM",
     "AutoModelForPreTraining": "modeling_tkre.TKREForPreTraining",
+    "AutoModelForSequenceClassification": "modeling_classification.TKREForRelationClassification",
     "AutoProcessor": "processing_tkre.TKREProcessor",
 }
 
@@ -35,6 +36,8 @@ class TKREConfig(PretrainedConfig):
         anchor_doubt: How fast it counts for less where they wouldn't (``modeling_parts.AnchorTrust``); 0 never.
         na_threshold: Cosine below which a query is none of the above; ``None`` while it isn't calibrated.
         sparse_prediction: With labels, compute the vocabulary's logits at the masked positions only.
+        na_label: Of a classifier's labels the one that says that there is no relation, as the data spell it; ``None``
+            where every label is a relation.
     """
 
     model_type = "tkre"
@@ -54,6 +57,7 @@ class TKREConfig(PretrainedConfig):
         anchor_doubt: float = 1.0,
         na_threshold: float | None = None,
         sparse_prediction: bool = True,
+        na_label: str | None = None,
         **kwargs: Any,
     ) -> None:
         if backbone_config is None:
@@ -75,6 +79,7 @@ class TKREConfig(PretrainedConfig):
         self.anchor_doubt = anchor_doubt
         self.na_threshold = na_threshold
         self.sparse_prediction = sparse_prediction
+        self.na_label = na_label
         # The Trainer, and everybody who asks a model for its width, looks here.
         self.hidden_size: int = backbone_config.hidden_size
         self.vocab_size: int = backbone_config.vocab_size

@@ -1,4 +1,4 @@
-"""From encoded sentences to a stage's batch: padding to the longest, masks, spans and anchors."""
+"""From encoded sentences to a stage's batch: padding to the longest, labels, masks, spans and anchors."""
 
 from __future__ import annotations
 
@@ -55,6 +55,24 @@ class MSLMCollator:
             "input_ids": input_ids.masked_fill(masked, self.processor.tokenizer.mask_token_id),
             "labels": input_ids.masked_fill(~masked, -100),
         }
+
+
+@dataclass
+class RelationCollator:
+    """Pads sentences whose relation is to be classified.
+
+    Args:
+        processor: Pads.
+    """
+
+    processor: TKREProcessor
+
+    def __call__(self, features: Features) -> dict[str, Tensor]:
+        """Gives ``input_ids``, ``attention_mask`` ``(batch, seq_len)``, ``entity_spans`` and ``labels``."""
+        batch = self.processor.pad([feature["input_ids"] for feature in features])
+        batch["entity_spans"] = torch.from_numpy(np.stack([feature["entity_spans"] for feature in features]))
+        batch["labels"] = torch.tensor([int(feature["label"]) for feature in features])
+        return batch
 
 
 @dataclass

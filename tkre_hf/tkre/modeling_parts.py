@@ -81,10 +81,38 @@ class TKREFewShotOutput(ModelOutput):
     prototypes: Tensor | None = None
 
 
+@dataclass
+class TKREClassificationOutput(ModelOutput):
+    """What ``TKREForRelationClassification`` returns.
+
+    Args:
+        loss: Cross-entropy, when ``labels`` are given.
+        logits: ``(batch, num_labels)``.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
 def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     """Means of the states that the mask keeps: ``(batch, seq_len, hidden)`` to ``(batch, hidden)``."""
     mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def relation_states(hidden: Tensor, attention_mask: Tensor, entity_spans: Tensor) -> Tensor:
+    """What a relation is read from: the states of both opening entity markers, and the sentence's mean.
+
+    Args:
+        hidden: ``(batch, seq_len, hidden)``.
+        attention_mask: ``(batch, seq_len)``.
+        entity_spans: ``(batch, 2, 2)``, head and tail, each from its opening marker on.
+
+    Returns:
+        ``(batch, 3 * hidden)``.
+    """
+    index = entity_spans[..., 0].unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
+    return torch.cat([hidden.gather(1, index).flatten(1), mean_pool(hidden, attention_mask)], dim=-1)
 
 
 def pool_spans(hidden: Tensor, spans: Tensor) -> Tensor:

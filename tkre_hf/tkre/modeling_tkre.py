@@ -35,6 +35,7 @@ from .modeling_parts import (
     masked_loss,
     mean_pool,
     pool_spans,
+    relation_states,
     unit,
 )
 
@@ -197,9 +198,7 @@ class TKREModel(TKREPreTrainedModel):
         Returns:
             ``(batch, projection_dim)``, unit length.
         """
-        index = entity_spans[..., 0].unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-        markers = hidden.gather(1, index).flatten(1)
-        return unit(self.relation_projection(torch.cat([markers, mean_pool(hidden, attention_mask)], dim=-1)))
+        return unit(self.relation_projection(relation_states(hidden, attention_mask, entity_spans)))
 
     def anchor_embeds(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Anchors of relation names and descriptions, ``(relations, projection_dim)``, unit length."""
@@ -231,7 +230,7 @@ class TKREModel(TKREPreTrainedModel):
             raise ValueError("give either input_ids or inputs_embeds")
         if attention_mask is None:
             attention_mask = torch.ones(given.shape[:2], dtype=torch.long, device=given.device)
-        hidden = self.encode(input_ids, attention_mask, inputs_embeds=inputs_embeds, **_encoder_kwargs(kwargs))
+        hidden = self.encode(input_ids, attention_mask, inputs_embeds=inputs_embeds, **encoder_kwargs(kwargs))
         if entity_spans is None:
             return TKREModelOutput(last_hidden_state=hidden, anchor_embeds=self.anchor_embeds(hidden, attention_mask))
         relation_embeds = self.relation_embeds(hidden, attention_mask, entity_spans)
@@ -264,7 +263,7 @@ class TKREForMaskedSpanLM(TKREPreTrainedModel):
             num_items_in_batch: The number of labels that the loss is averaged over, where a step is spread over
                 several batches or processes; this batch's own by default.
         """
-        hidden = self.tkre.encode(input_ids, attention_mask, **_encoder_kwargs(kwargs))
+        hidden = self.tkre.encode(input_ids, attention_mask, **encoder_kwargs(kwargs))
         if labels is None:
             return TKREMaskedSpanLMOutput(logits=self._logits(hidden), last_hidden_state=hidden)
         if self.config.sparse_prediction:
@@ -466,5 +465,6 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _encoder_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
+def encoder_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Of a forward's further arguments those that the encoder reads."""
     return {name: kwargs[name] for name in ("token_type_ids", "position_ids") if kwargs.get(name) is not None}

@@ -1,4 +1,4 @@
-"""The two stages' trainers: the Trainer, with batches of their own and a loss over all processes."""
+"""The stages' trainers and the classifier's: the Trainer, with batches of their own and a loss over all processes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import Trainer
 
-from .data_collator import MSLMCollator, SCLCollator
+from .data_collator import MSLMCollator, RelationCollator, SCLCollator
 from .losses import gather, relation_contrastive_loss, span_contrastive_loss
+from .modeling_classification import TKREForRelationClassification
 from .modeling_parts import mean_pool, unit
 from .modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
 from .processing_tkre import TKREProcessor
 from .sampling import EncodedRecords, EpochDataLoader, LengthBatchSampler, RelationBatchSampler, _EpochSampler
-from .training_args import MSLMTrainingArguments, SCLTrainingArguments, TKRETrainingArguments
+from .training_args import (
+    MSLMTrainingArguments,
+    RelationTrainingArguments,
+    SCLTrainingArguments,
+    TKRETrainingArguments,
+)
 
 
 class _StageTrainer(Trainer):
     """What the stages share: who draws the batches, two learning rates, and losses logged by part."""
 
     args: TKRETrainingArguments
-    model: TKREForMaskedSpanLM
+    model: TKREForMaskedSpanLM | TKREForRelationClassification
     train_dataset: EncodedRecords
     processing_class: TKREProcessor
 
@@ -110,6 +116,45 @@ class MSLMTrainer(_StageTrainer):
             args=args,
             train_dataset=train_dataset,
             data_collator=collator,
+            processing_class=processing_class,
+            **kwargs,
+        )
+
+    def batch_sampler(self) -> LengthBatchSampler:
+        rank, world_size = self._world
+        batch_size = self.args.train_batch_size * world_size
+        return LengthBatchSampler(self.train_dataset.lengths, batch_size, self.args.seed, rank, world_size)
+
+
+class RelationTrainer(_StageTrainer):
+    """Trains ``TKREForRelationClassification``, or a PEFT model around it: K-shot fine-tuning.
+
+    Args:
+        model: The model; ``None`` where ``model_init`` makes it, as ``hyperparameter_search`` needs.
+        args: The settings.
+        train_dataset: Encoded sentences; ``relations`` are the model's labels in the order of their numbers.
+        processing_class: Saved with the model.
+        eval_dataset: Encoded sentences with the same labels.
+        **kwargs: Of the Trainer, such as ``model_init`` and ``compute_metrics``.
+    """
+
+    args: RelationTrainingArguments
+
+    def __init__(
+        self,
+        model: nn.Module | None,
+        args: RelationTrainingArguments,
+        train_dataset: EncodedRecords,
+        processing_class: TKREProcessor,
+        eval_dataset: EncodedRecords | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=RelationCollator(processing_class),
             processing_class=processing_class,
             **kwargs,
         )

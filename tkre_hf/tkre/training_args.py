@@ -1,4 +1,4 @@
-"""Settings of the two stages, over ``TrainingArguments``: each field is an option of the recipe that uses it."""
+"""Settings of the stages and of fine-tuning, over ``TrainingArguments``: each field is an option of its recipe."""
 
 from __future__ import annotations
 
@@ -60,6 +60,18 @@ class MSLMTrainingArguments(TKRETrainingArguments):
     entity_rate: float = field(default=ENTITY_RATE, metadata={"help": "Probability that an entity is masked."})
     other_rate: float = field(default=OTHER_RATE, metadata={"help": "Probability that any other word is masked."})
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Sentences per process and step."})
+
+
+@dataclass
+class RelationTrainingArguments(TKRETrainingArguments):
+    """Settings of K-shot fine-tuning. The defaults are the ones measured in docs/results/kshot.md."""
+
+    head_learning_rate: float | None = field(
+        default=1e-3, metadata={"help": "Learning rate of what stands on the encoder: projection and classifier."}
+    )
+    num_train_epochs: float = field(default=10.0, metadata={"help": "Passes over the training rows."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Sentences per process and step."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Sentences evaluated at once."})
 
 
 @dataclass

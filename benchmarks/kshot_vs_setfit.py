@@ -1,0 +1,187 @@
+"""K-shot fine-tuning beside SetFit, the peer a user would pick: same splits, same backbone, F1 and training minutes.
+
+python benchmarks/kshot_vs_setfit.py --data_dir DIR --checkpoint outputs/stage2_fewrel
+
+DIR holds semeval2010/kshot and semeval2010/test.txt. SetFit is installed, in its latest version, into an environment
+of its own (.venv-setfit) and reads the sentences with markers around both entities. Both train one after the other in
+the same run, on as many threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tkre_hf.arguments import parse_arguments, run
+from tkre_hf.console import quiet_libraries
+from tkre_hf.data import load_records
+from tkre_hf.evaluation.kshot import Predictions
+from tkre_hf.evaluation.page import write_page
+from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
+from tkre_hf.kshot import KShotArguments, run_chain
+from tkre_hf.training import resolve_backbone
+
+PEER = Path(__file__).with_name("setfit_peer.py")
+ROOT = Path(__file__).parents[1]
+
+# SetFit's documented defaults (every pair once, as many positive as negative ones), and the number of pairs that its
+# first version drew by default, and a quarter of it.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "20 iterations": {"num_iterations": 20},
+    "5 iterations": {"num_iterations": 5},
+}
+
+
+@dataclass
+class BenchmarkArguments:
+    """What is compared."""
+
+    data_dir: str = field(
+        default_factory=lambda: os.environ.get("TKRE_DATA_DIR", ""), metadata={"help": "Folder of the real data."}
+    )
+    checkpoint: str | None = field(
+        default=None, metadata={"help": "Stage 2's checkpoint, for the row that starts from it; none: no such row."}
+    )
+    backbone: str = field(default="minilm", metadata={"help": "The encoder that all start from."})
+    k: list[int] = field(default_factory=lambda: [8, 16, 32], metadata={"help": "Rows of each relation."})
+    seeds: list[int] = field(default_factory=lambda: [1], metadata={"help": "Of the splits."})
+    settings: list[str] = field(
+        default_factory=lambda: list(SETTINGS), metadata={"help": f"Of SetFit: {', '.join(SETTINGS)}."}
+    )
+    max_steps: int = field(
+        default=-1, metadata={"help": "At most so many of SetFit's steps, where all would take hours; -1: all."}
+    )
+    threads: int = field(default=1, metadata={"help": "Threads of each."})
+    setfit_python: str | None = field(default=None, metadata={"help": "A Python that has SetFit; made if not given."})
+    work_dir: str = field(default="outputs/kshot_vs_setfit", metadata={"help": "Where checkpoints go."})
+    output: str | None = field(default=None, metadata={"help": "JSON file that the rows are added to."})
+
+
+def marked_text(record: Mapping[str, Any]) -> str:
+    """A sentence with markers around head and tail, for a model that reads text alone."""
+    tokens = list(record["tokens"])
+    for name, marks in (("head", ("[E1]", "[/E1]")), ("tail", ("[E2]", "[/E2]"))):
+        span = record[name]
+        tokens[span["start"]] = f"{marks[0]} {tokens[span['start']]}"
+        tokens[span["end"] - 1] = f"{tokens[span['end'] - 1]} {marks[1]}"
+    return " ".join(tokens)
+
+
+def setfit_python(args: BenchmarkArguments) -> str:
+    """A Python that has SetFit, made if need be."""
+    if args.setfit_python is not None:
+        return args.setfit_python
+    python = ROOT / ".venv-setfit" / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+        wanted = [f"torch=={torch.__version__.partition('+')[0]}", "setfit"]
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *wanted], check=True)
+    return str(python)
+
+
+def run_setfit(
+    args: BenchmarkArguments,
+    python: str,
+    train: Sequence[Mapping[str, Any]],
+    test: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+) -> tuple[Predictions, float, dict[str, str]]:
+    """Trains SetFit; gives what it predicts, minutes of training, and the versions of its packages."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "answer.json"
+        columns = [
+            {"text": [marked_text(row) for row in rows], "label": [row["relation"] for row in rows]}
+            for rows in (train, test)
+        ]
+        job: dict[str, Any] = {"backbone": resolve_backbone(args.backbone), "train": columns[0], "test": columns[1]}
+        job |= {"settings": dict(settings), "threads": args.threads, "folder": folder, "output": str(output)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
+        subprocess.run([python, str(PEER)], input=json.dumps(job), text=True, check=True, env=environment)
+        answer = json.loads(output.read_text(encoding="utf-8"))
+    ids, gold = (tuple(row[name] for row in test) for name in ("id", "relation"))
+    return Predictions(ids, gold, tuple(answer["predicted"]), "Other"), answer["minutes"], answer["versions"]
+
+
+def run_ours(args: BenchmarkArguments, split: Path, test: Path, seed: int, checkpoint: str | None) -> Any:
+    """Fine-tunes ours on the same rows."""
+    chain = KShotArguments(
+        train=str(split),
+        test=str(test),
+        na_label="Other",
+        relation_info=str(ROOT / "recipes" / "configs" / "semeval_relations.yaml"),
+        checkpoint=checkpoint,
+        backbone=args.backbone,
+        finetune={"save_strategy": "no", "disable_tqdm": True},
+        seed=seed,
+        output_dir=args.work_dir,
+    )
+    return run_chain(chain)
+
+
+def main() -> None:
+    (args,) = parse_arguments(BenchmarkArguments, description=__doc__)
+    semeval = Path(args.data_dir) / "semeval2010"
+    if not args.data_dir or not semeval.is_dir():
+        print("skipped: reads real data; give its folder with --data_dir, or in the variable TKRE_DATA_DIR")
+        return
+    torch.set_num_threads(args.threads)
+    python = setfit_python(args)
+    test = semeval / "test.txt"
+    test_rows = list(load_records(str(test)))
+    for k in args.k:
+        rows: list[Row] = []
+        for seed in args.seeds:
+            split = semeval / "kshot" / f"{k}-{seed}" / "train.txt"
+            common = Row("kshot_vs_setfit", "", f"k{k} split {seed}", "micro_f1", 0.0, n=len(test_rows), seeds=[seed])
+            common = replace(common, command=command(), machine=f"{machine()}, {args.threads} threads")
+            starts = {"plain": None, **({"from FewRel": args.checkpoint} if args.checkpoint else {})}
+            for name, checkpoint in starts.items():
+                with quiet_libraries():
+                    result = run_ours(args, split, test, seed, checkpoint)
+                f1 = round(result.predictions.scores()["micro_f1"], 2)
+                knowledge = "descriptions" if checkpoint else "none"
+                rows.append(
+                    replace(
+                        common,
+                        system=f"tkre_hf, {name}",
+                        value=f1,
+                        knowledge=knowledge,
+                        minutes=result.minutes,
+                        versions=versions(),
+                    )
+                )
+                print(f"k = {k}, split {seed}: {rows[-1].system}: {f1} in {result.minutes:.1f} minutes", flush=True)
+            for name in args.settings:
+                settings = {"seed": seed, **SETTINGS[name]}
+                if args.max_steps > 0:
+                    settings["max_steps"] = args.max_steps
+                train_rows = list(load_records(str(split)))
+                predictions, minutes, found = run_setfit(args, python, train_rows, test_rows, settings)
+                f1 = round(predictions.scores()["micro_f1"], 2)
+                limit = f", at most {args.max_steps} steps" if args.max_steps > 0 else ""
+                rows.append(
+                    replace(common, system=f"SetFit, {name}{limit}", value=f1, minutes=minutes, versions=found)
+                )
+                print(f"k = {k}, split {seed}: {rows[-1].system}: {f1} in {minutes:.1f} minutes", flush=True)
+        minutes_rows = [
+            replace(row, metric="minutes", benchmark="kshot_vs_setfit_minutes", value=round(row.minutes or 0.0, 2))
+            for row in rows
+        ]
+        print(table(rows), flush=True)
+        if args.output:
+            write_rows(args.output, [*rows, *minutes_rows])
+            write_page(args.output)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,203 @@
+"""The chain from K labelled rows to a tested classifier: what is done once, what anew, and what is said."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tkre_hf.kshot
+from tkre_hf.cli import main
+from tkre_hf.errors import TkreError
+from tkre_hf.evaluation.kshot import Predictions
+from tkre_hf.kshot import KShotArguments, KShotResult, run_chain
+from tkre_hf.training_data import training_summary
+
+from .conftest import RELATIONS
+
+STEP: dict[str, Any] = {"use_cpu": True, "bf16": False, "disable_tqdm": True, "save_strategy": "no", "max_steps": 2}
+
+Chain = Callable[..., KShotResult]
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
+    """An LLM's recorded answers: an explanation of every row, and three samples of each relation."""
+    folder = tmp_path / "knowledge"
+    folder.mkdir()
+    explanations, samples = [], []
+    for i, record in enumerate(records):
+        tokens = record["tokens"]
+        names = [" ".join(tokens[record[side]["start"] : record[side]["end"]]) for side in ("head", "tail")]
+        text = f"Both {names[0]} and then {names[1]} stand here, and number {i} says how the two belong together."
+        explanations.append({"row": i, "relation": record["relation"], "explanation": text})
+    verbs = {label: words for label, (_, words, _) in RELATIONS.items()}
+    for label, words in verbs.items():
+        for head, tail, place in (
+            ("Oona", "Pavel", "harbour"),
+            ("Quirin", "Rosa", "valley"),
+            ("Sten", "Tilda", "attic"),
+        ):
+            context = f"Near the {place} {head} stood beside {tail} while {words} came up again for {place} people."
+            types = {"head_type": "THING", "tail_type": "PERSON" if label == "author" else "THING"}
+            entities = {"head_entity": head, "tail_entity": tail, **types}
+            samples.append({"relation": label, "context": context, **entities})
+    for name, rows in (("explanations", explanations), ("synthetic", samples)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def arguments(corpus_files: tuple[Path, Path], backbone: Path, recorded: Path, tmp_path: Path) -> KShotArguments:
+    """All steps of a chain, tiny."""
+    sources, info = map(str, corpus_files)
+    stage0 = {"backend": "recorded", "recorded": str(recorded), "model": "an LLM", "per_relation": 3, "exclude": []}
+    return KShotArguments(
+        train=sources,
+        test=sources,
+        na_label="mother",
+        relation_info=info,
+        backbone=str(backbone),
+        stage0={**stage0, "per_request": 3, "max_tries": 1},
+        stage1={**STEP, "max_length": 64},
+        stage2={**STEP, "relations_per_batch": 4, "sentences_per_relation": 2},
+        finetune={**STEP, "per_device_train_batch_size": 8},
+        output_dir=str(tmp_path / "out"),
+    )
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps that were really trained, as they are."""
+    calls: list[str] = []
+    for name in ("train_mslm", "train_scl", "train_relations"):
+        original = getattr(tkre_hf.kshot, name)
+
+        def called(*args: Any, name: str = name, original: Any = original) -> Any:
+            calls.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(tkre_hf.kshot, name, called)
+    return calls
+
+
+def test_every_step_is_done_once_and_anew_where_its_inputs_change(
+    arguments: KShotArguments, trained: list[str], corpus_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first = run_chain(arguments)
+    assert trained == ["train_mslm", "train_scl", "train_relations"]
+    rows = [json.loads(line) for line in first.train_file.read_text().splitlines()]
+    assert Counter(row["source"] for row in rows) == {"gold": 48, "edkg": 48, "scdg": 18}
+    summary = training_summary(first.classifier)
+    assert summary is not None
+    assert [stage["sentences"] for stage in summary.stages] == [114, 114, 66]  # no explanation is classified
+    assert first.predictions is not None and len(first.predictions.gold) == 48
+    assert first.minutes == pytest.approx(summary.minutes, abs=0.01)
+
+    trained.clear()
+    again = run_chain(arguments)
+    assert trained == [] and again == first
+
+    # A step's own setting: it and those after it; what changes nothing in what comes out changes nothing here.
+    run_chain(replace(arguments, stage2={**(arguments.stage2 or {}), "tau": 0.2}))
+    assert trained == ["train_scl", "train_relations"]
+    trained.clear()
+    run_chain(replace(arguments, finetune={**arguments.finetune, "logging_steps": 1, "save_total_limit": 1}))
+    assert trained == []
+
+    # The content of a file, not its name.
+    sources, info = corpus_files
+    copy = tmp_path / "copy.jsonl"
+    copy.write_text(sources.read_text())
+    run_chain(replace(arguments, train=str(copy), test=str(copy)))
+    assert trained == []
+    copy.write_text("".join(sources.read_text().splitlines(keepends=True)[1:]))
+    other = tmp_path / "other.jsonl"
+    other.write_text(info.read_text().replace("who wrote a book", "who has written it"))
+    run_chain(replace(arguments, relation_info=str(other), stage0=None))
+    assert trained == ["train_mslm", "train_scl", "train_relations"]
+
+
+def test_it_starts_from_a_checkpoint_and_its_minutes_are_its_own(
+    arguments: KShotArguments, trained: list[str], tmp_path: Path
+) -> None:
+    start = run_chain(replace(arguments, stage0=None, stage2=None))
+    (stage1,) = Path(arguments.output_dir).glob("stage1-*")
+    trained.clear()
+    plain = replace(
+        arguments, stage0=None, stage1=None, stage2=None, checkpoint=str(stage1), output_dir=str(tmp_path / "b")
+    )
+    result = run_chain(plain)
+    assert trained == ["train_relations"]
+    assert [stage["stage"] for stage in result.summary.stages] == [stage["stage"] for stage in start.summary.stages]
+    assert result.minutes <= result.summary.minutes
+
+
+def test_k_rows_are_drawn_and_named(arguments: KShotArguments, tmp_path: Path) -> None:
+    args = replace(
+        arguments, k=3, stage0=None, stage1=None, stage2=None, finetune={**arguments.finetune, "max_length": 64}
+    )
+    result = run_chain(args)
+    labels = Counter(json.loads(line)["relation"] for line in result.train_file.read_text().splitlines())
+    assert labels == dict.fromkeys(RELATIONS, 3)
+    manifest = json.loads((result.train_file.parent / "manifest.json").read_text())
+    assert manifest["k"] == 3 and {label: len(ids) for label, ids in manifest["rows"].items()} == labels
+    whole = run_chain(replace(args, keep_whole_na=True))
+    labels = Counter(json.loads(line)["relation"] for line in whole.train_file.read_text().splitlines())
+    assert labels == {**dict.fromkeys(RELATIONS, 3), "mother": 8}
+    other = run_chain(replace(args, kshot_seed=2))
+    assert other.train_file != result.train_file
+
+
+def test_from_the_command_line(arguments: KShotArguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "kshot.yaml"
+    names = ("train", "test", "relation_info", "backbone", "na_label", "output_dir")
+    lines = [f"{name}: {getattr(arguments, name)}" for name in names]
+    lines += ["finetune:", *(f"  {name}: {json.dumps(value)}" for name, value in STEP.items()), "  max_length: 64"]
+    config.write_text("\n".join(lines) + "\n")
+    assert main(["train", "kshot", "--config", str(config), "--finetune.max_steps", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "micro_f1: " in printed and "| author " in printed and "| mother " not in printed
+    (folder,) = (tmp_path / "out").glob("classifier-*")
+    assert str(folder) in printed
+    assert json.loads((folder / "train_results.json").read_text())["epoch"] > 0
+
+    assert main(["train", "kshot", "--config", str(config), "--finetune.max_step", "3"]) == 2
+    error = capsys.readouterr().err
+    assert "classifier: unknown key 'max_step'; did you mean 'max_steps'?" in error
+    assert main(["train", "kshot"]) == 2
+    assert "no rows: say what to train on" in capsys.readouterr().err
+    assert main(["train", "stage3"]) == 2
+    assert main(["train"]) == 0
+
+
+@pytest.mark.parametrize("command", ["stage1", "stage2"])
+def test_stages_alone_from_the_command_line(
+    command: str, corpus_files: tuple[Path, Path], backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources, info = map(str, corpus_files)
+    words = ["--sources", sources, "--backbone", str(backbone), "--max_length", "64", "--max_steps", "1"]
+    words += ["--use_cpu", "--output_dir", str(tmp_path / "out")]
+    words += ["--relation_info", info, "--relations_per_batch", "4"] if command == "stage2" else []
+    assert main(["train", command, *words]) == 0
+    assert str(tmp_path / "out") in capsys.readouterr().out
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_predictions_are_written_and_read(tmp_path: Path) -> None:
+    found = Predictions(("a", "b"), ("x", "ä"), ("x", "na"), "na")
+    found.write(tmp_path / "predictions.jsonl")
+    assert Predictions.read(tmp_path / "predictions.jsonl", "na") == found
+    assert found.scores() == {"micro_f1": pytest.approx(200 / 3)}
+
+
+def test_a_checkpoint_of_another_kind_is_no_classifier(backbone: Path) -> None:
+    from tkre_hf.evaluation.kshot import load_classifier
+
+    with pytest.raises(TkreError, match="holds no classifier of relations, but BertForMaskedLM"):
+        load_classifier(str(backbone))

@@ -1,0 +1,184 @@
+"""K-shot fine-tuning, from settings to a saved classifier."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from tkre_hf.data import load_records
+from tkre_hf.data.kshot import draw_kshot
+from tkre_hf.errors import TkreError
+from tkre_hf.evaluation.episodes import embed_anchors, embed_records
+from tkre_hf.evaluation.kshot import trainer_metrics
+from tkre_hf.tkre.adapters import add_adapter, count_trained
+from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
+from tkre_hf.tkre.modeling_parts import relation_prototypes, relation_states
+from tkre_hf.tkre.processing_tkre import TKREProcessor
+from tkre_hf.tkre.sampling import EncodedRecords, sample_per_label
+from tkre_hf.tkre.trainer import RelationTrainer
+from tkre_hf.tkre.training_args import RelationTrainingArguments
+from tkre_hf.training import (
+    StageTrainer,
+    build,
+    encode_records,
+    find_checkpoint,
+    settings_errors,
+    train_stage,
+    without_folders,
+)
+from tkre_hf.training_data import RelationStageArguments, load_training_records, relation_texts
+
+logger = logging.getLogger(__name__)
+
+ADAPTER = "adapter"
+
+# Rows whose mean length stands for that of all: it hardly varies.
+_ROWS_FOR_LENGTH = 64
+
+
+def train_relations(args: RelationStageArguments, training_args: RelationTrainingArguments) -> Path:
+    """Fine-tunes a classifier of relations on labelled rows.
+
+    Args:
+        args: What is trained, and on what.
+        training_args: How. ``resume_from_checkpoint`` is a checkpoint's folder, or ``auto`` for the last whole one.
+
+    Returns:
+        ``training_args.output_dir``, which holds the classifier, the processor, ``train_results.json`` and
+        ``training_data.json``; with an adapter the classifier with the adapter's weights merged into it, and the
+        adapter alone in the folder ``adapter``.
+
+    Raises:
+        TkreError: A setting or a row is wrong, or the folder holds another run's work.
+    """
+    resume = find_checkpoint(training_args)
+    data = load_training_records(args, training_args)
+    labels = sorted(set(data.records["relation"]))
+    if args.na_label is not None and args.na_label not in labels:
+        raise TkreError(f"na_label is {args.na_label!r}, but no training row has this relation")
+    processor, model = build(
+        TKREForRelationClassification,
+        args,
+        training_args,
+        data.records,
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+        na_label=args.na_label,
+    )
+    dataset = encode_records(data.records, processor, labels)
+    initialise_classifier(model, processor, dataset, args, training_args)
+    validation = _validation(args, data.records, labels)
+    eval_dataset = encode_records(validation, processor, labels) if validation is not None else None
+    if eval_dataset is not None:
+        _choose_best_epoch(training_args)
+    with settings_errors():
+        trainer = RelationTrainer(
+            _with_adapter(model, args) if args.adapter else model,
+            training_args,
+            dataset,
+            processor,
+            eval_dataset,
+            compute_metrics=trainer_metrics(labels, args.na_label),
+        )
+        trainer.batch_sampler()
+    trained, total = count_trained(trainer.model)
+    logger.info("%d of %d parameters are trained (%.1f%%)", trained, total, 100 * trained / total)
+    return train_stage(trainer, args, data, resume, _merge_adapter if args.adapter else None)
+
+
+def initialise_classifier(
+    model: TKREForRelationClassification,
+    processor: TKREProcessor,
+    dataset: EncodedRecords,
+    args: RelationStageArguments,
+    training_args: RelationTrainingArguments,
+) -> None:
+    """Lets the classes of a classifier start from what stage 2 knows of their relations.
+
+    Raises:
+        TkreError: A file of names and descriptions is missing or wrong.
+    """
+    if args.classifier_init == "random":
+        return
+    info = relation_texts(args, dataset.relations)
+    with torch.autocast(training_args.device.type, torch.bfloat16, enabled=bool(training_args.bf16)):
+        model.to(training_args.device)  # type: ignore[arg-type]
+        vectors = embed_anchors(model.base, processor, list(info.values()))
+        if args.classifier_init == "supports":
+            embeds = embed_records(model.base, processor, dataset)
+            # Of every relation as many, repeated where there are fewer.
+            count = max(Counter(dataset.labels.tolist()).values())
+            rows = [torch.from_numpy((dataset.labels == i).nonzero()[0]) for i in range(len(dataset.relations))]
+            places = torch.stack([row[torch.arange(count) % len(row)] for row in rows])
+            vectors = relation_prototypes(embeds[places], vectors)
+        length = _mean_length(model, processor, dataset)
+    model.set_class_vectors(vectors.to(training_args.device), length)
+
+
+@torch.inference_mode()
+def _mean_length(model: TKREForRelationClassification, processor: TKREProcessor, dataset: EncodedRecords) -> float:
+    """Mean length of relation representations before they are brought to length one."""
+    model.eval()
+    rows = sample_per_label(dataset.labels, max(1, _ROWS_FOR_LENGTH // len(dataset.relations)), 0)
+    inputs = {k: v.to(model.device) for k, v in processor.pad([dataset[int(i)]["input_ids"] for i in rows]).items()}
+    hidden = model.base.encode(**inputs)
+    spans = torch.from_numpy(dataset.entity_spans[rows]).to(model.device)
+    states = relation_states(hidden, inputs["attention_mask"], spans)
+    return float(model.base.relation_projection(states).float().norm(dim=-1).mean())
+
+
+def _validation(args: RelationStageArguments, records: Dataset, labels: Sequence[str]) -> Dataset | None:
+    """The K-shot development set: as many rows of each relation as there are training rows."""
+    if args.validation is None:
+        return None
+    rows = load_records(args.validation, data_dir=args.data_dir if ":" in args.validation else None)
+    known = set(labels)
+    rows = rows.select([i for i, label in enumerate(rows["relation"]) if label in known])
+    if not len(rows):
+        raise TkreError(f"validation: {args.validation} has no row of the relations trained on")
+    gold = Counter(
+        label for label, source in zip(records["relation"], records["source"], strict=True) if source == "gold"
+    )
+    k = args.validation_k or Counter(gold.values()).most_common(1)[0][0]
+    return draw_kshot(rows, k, args.validation_seed, allow_fewer=True).select(rows)
+
+
+def _choose_best_epoch(training_args: RelationTrainingArguments) -> None:
+    """Has the Trainer measure after every epoch and keep the best; a tie goes to the earlier one."""
+    training_args.eval_strategy, training_args.save_strategy = IntervalStrategy.EPOCH, SaveStrategy.EPOCH
+    training_args.load_best_model_at_end = True
+    training_args.metric_for_best_model, training_args.greater_is_better = "f1", True
+    training_args.save_total_limit = 2
+
+
+def _with_adapter(model: TKREForRelationClassification, args: RelationStageArguments) -> Any:
+    assert args.adapter is not None
+    if args.checkpoint is None:
+        raise TkreError(
+            f"adapter is {args.adapter}, but there is no checkpoint: an adapter is loaded onto the one it was trained "
+            "on, so give a stage's with --checkpoint"
+        )
+    try:
+        adapted = add_adapter(model, args.adapter, args.adapter_rank, args.adapter_alpha, args.adapter_dropout)
+    except ImportError as error:
+        raise TkreError("an adapter needs peft: pip install 'tkre-hf[peft]'") from error
+    for config in adapted.peft_config.values():
+        config.base_model_name_or_path = without_folders(args.checkpoint)
+    return adapted
+
+
+def _merge_adapter(trainer: StageTrainer, folder: Path) -> None:
+    """Puts the adapter alone into a folder of its own, and the classifier with its weights in its place."""
+    adapted: Any = trainer.accelerator.unwrap_model(trainer.model)
+    adapted.save_pretrained(folder / ADAPTER)
+    adapted.base_model.model.config.save_pretrained(folder / ADAPTER)
+    for name in ("adapter_model.safetensors", "adapter_config.json", "README.md"):
+        (folder / name).unlink(missing_ok=True)
+    adapted.merge_and_unload().save_pretrained(folder)

@@ -1,0 +1,297 @@
+"""From K labelled rows of each relation to a tested classifier: knowledge, stage 1, stage 2, fine-tuning, test.
+
+Behind ``tkre train kshot`` and ``recipes/finetune_kshot.py``. Each step's folder is named by a digest of all that went
+into it (settings, contents of files, the step before), so what is there already is used again, what was interrupted
+goes on, and what is changed is made anew beside the old.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+
+from tkre_hf.arguments import parse_settings
+from tkre_hf.console import quiet_libraries
+from tkre_hf.data import load_records, published_splits
+from tkre_hf.data.kshot import draw_kshot
+from tkre_hf.errors import TkreError
+from tkre_hf.evaluation.kshot import Predictions, load_classifier, predict
+from tkre_hf.finetuning import train_relations
+from tkre_hf.knowledge.cli import generate_training_set
+from tkre_hf.knowledge.merge import write_rows
+from tkre_hf.knowledge.settings import Stage0Arguments
+from tkre_hf.tkre.training_args import (
+    MSLMTrainingArguments,
+    RelationTrainingArguments,
+    SCLTrainingArguments,
+    bf16_supported,
+)
+from tkre_hf.training import train_mslm, train_scl
+from tkre_hf.training_data import (
+    MINILM,
+    MSLMStageArguments,
+    RelationStageArguments,
+    SCLStageArguments,
+    TrainingSummary,
+    training_summary,
+)
+
+logger = logging.getLogger(__name__)
+
+PREDICTIONS = "predictions.jsonl"
+
+# Settings of a training run that change nothing in what comes out of it.
+_WITHOUT_EFFECT = frozenset(
+    "output_dir run_name project trackio_space_id hub_model_id hub_token push_to_hub push_to_hub_token report_to "
+    "log_level log_level_replica logging_dir logging_first_step logging_steps logging_strategy disable_tqdm "
+    "save_steps save_strategy save_total_limit resume_from_checkpoint dataloader_num_workers dataloader_pin_memory "
+    "local_rank deepspeed fsdp fsdp_config accelerator_config ddp_backend".split()
+)
+
+
+@dataclass
+class KShotArguments:
+    """The whole chain's settings; of a stage those that differ from the recipe's."""
+
+    train: str = field(default="", metadata={"help": "The labelled rows: a file, or a published data set."})
+    data_dir: str | None = field(default=None, metadata={"help": "Folder of a published data set's files."})
+    k: int | None = field(
+        default=None, metadata={"help": "Draw K rows of each relation from them; all are taken by default."}
+    )
+    kshot_seed: int = field(default=1, metadata={"help": "Which ones: another seed, other rows."})
+    keep_whole_na: bool = field(
+        default=False, metadata={"help": "Take all rows without a relation, where K is drawn of them too otherwise."}
+    )
+    test: str | None = field(default=None, metadata={"help": "Rows to test on: a file, or a published data set."})
+    na_label: str | None = field(
+        default=None, metadata={"help": "The label that says that there is no relation; none by default."}
+    )
+    relation_info: str | None = field(
+        default=None, metadata={"help": "Names and descriptions of the relations: YAML, pid2name.json or JSON lines."}
+    )
+    backbone: str = field(default=MINILM, metadata={"help": "Encoder to start from."})
+    checkpoint: str | None = field(
+        default=None, metadata={"help": "TKRE checkpoint to start from, such as stage 2's on FewRel, instead."}
+    )
+    stage0: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Explanations and samples: settings of stage0_generate.py; null: none."}
+    )
+    stage1: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Stage 1 on the rows: settings of stage1_mslm.py; null leaves it out."}
+    )
+    stage2: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Stage 2 on the rows: settings of stage2_scl.py; null leaves it out."}
+    )
+    finetune: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Fine-tuning: its settings, such as learning_rate or adapter."}
+    )
+    seed: int = field(default=0, metadata={"help": "Of all steps."})
+    output_dir: str = field(default="outputs/kshot", metadata={"help": "Where the steps' folders go."})
+
+
+@dataclass(frozen=True)
+class KShotResult:
+    """What a chain ends with.
+
+    Args:
+        classifier: Its folder.
+        train_file: The rows trained on, explanations and samples among them.
+        summary: What it was trained on, in this chain and before.
+        minutes: Of this chain's training.
+        predictions: Of the test rows, if there were any.
+    """
+
+    classifier: Path
+    train_file: Path
+    summary: TrainingSummary
+    minutes: float
+    predictions: Predictions | None
+
+
+def run_chain(args: KShotArguments) -> KShotResult:
+    """Makes what of the chain isn't there yet.
+
+    Raises:
+        TkreError: A setting or a row is wrong, or nobody answers.
+    """
+    if not args.train:
+        raise TkreError("no rows: say what to train on, such as --train data/semeval2010/kshot/8-1/train.txt")
+    chain = _Chain(args)
+    chain.rows()
+    if args.stage0 is not None:
+        chain.knowledge(args.stage0)
+    if args.stage1 is not None:
+        chain.stage1(args.stage1)
+    if args.stage2 is not None:
+        chain.stage2(args.stage2)
+    classifier = chain.finetune(args.finetune)
+    summary = training_summary(classifier)
+    assert summary is not None
+    before = training_summary(args.checkpoint) if args.checkpoint is not None else None
+    minutes = summary.minutes - (before.minutes if before is not None else 0.0)
+    predictions = chain.test(classifier) if args.test is not None else None
+    return KShotResult(classifier, Path(chain.train_file), summary, round(minutes, 2), predictions)
+
+
+def report_chain(args: KShotArguments) -> KShotResult:
+    """Runs a chain and prints what it ends with.
+
+    Raises:
+        TkreError: As :func:`run_chain`.
+    """
+    state = PartialState()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tkre_hf").setLevel(logging.INFO if state.is_local_main_process else logging.ERROR)
+    with quiet_libraries():
+        result = run_chain(args)
+    if state.is_main_process:
+        print(f"the classifier is in {result.classifier}, after {result.minutes:g} minutes of training")
+        if result.predictions is not None:
+            print(f"\n{args.test}: {len(result.predictions.gold)} rows\n\n{result.predictions.to_markdown()}")
+    return result
+
+
+class _Chain:
+    """The steps, each of which starts from what the one before left."""
+
+    def __init__(self, args: KShotArguments) -> None:
+        self.args = args
+        self.state = PartialState()
+        self.folder = Path(args.output_dir)
+        self.train_file = ""
+        self.info = [args.relation_info] if args.relation_info else []
+        self.checkpoint = args.checkpoint
+        self.has_samples = False
+        # What a digest is made of: the checkpoint, in the end, and the rows.
+        self.origin: Any = args.backbone if args.checkpoint is None else _file_digest(Path(args.checkpoint))
+
+    def rows(self) -> None:
+        """Loads the labelled rows, and draws K of each relation where that is asked for."""
+        args = self.args
+        records = self._load(args.train, "train")
+        if args.k is not None:
+            whole = args.na_label if args.keep_whole_na else None
+            manifest = draw_kshot(records, args.k, args.kshot_seed, keep_whole=whole, source=args.train)
+            records = manifest.select(records)
+        folder = self._folder("rows", {"rows": [dict(record) for record in records]})
+        self.train_file = str(folder / "train.jsonl")
+        if self.state.is_main_process and not Path(self.train_file).exists():
+            write_rows(self.train_file, records)
+            if args.k is not None:
+                manifest.write(folder / "manifest.json")
+        self.state.wait_for_everyone()
+
+    def knowledge(self, settings: Mapping[str, Any]) -> None:
+        """Has a language model explain the rows and write samples; all are one training set then."""
+        args = self.args
+        # The folder is named once the settings are known.
+        defaults = {"train": self.train_file, "relations": args.relation_info, "seed": args.seed, "output": "none"}
+        given = {**defaults, **({"exclude": [args.test]} if args.test and Path(args.test).exists() else {})}
+        (stage0,) = parse_settings(Stage0Arguments, {**given, **settings}, "stage0")
+        files = [stage0.train, stage0.recorded, stage0.relations, *stage0.exclude]
+        entries = {**asdict(stage0), "output": "", "files": [_file_digest(Path(file)) for file in files if file]}
+        folder = self._folder("knowledge", {k: v for k, v in entries.items() if k not in ("train", "exclude")})
+        if self.state.is_main_process:
+            # Answers that are there already are not asked for again.
+            report, code = generate_training_set(replace(stage0, output=str(folder)))
+            logger.info("%s", report)
+            if code:
+                logger.warning("the knowledge is short of its quota: see %s", folder)
+        self.state.wait_for_everyone()
+        self.train_file = str(folder / "train.jsonl")
+        self.has_samples = True
+
+    def stage1(self, settings: Mapping[str, Any]) -> None:
+        """Masked span language modeling on the rows."""
+        self._train("stage1", train_mslm, (MSLMStageArguments, MSLMTrainingArguments), settings)
+
+    def stage2(self, settings: Mapping[str, Any]) -> None:
+        """Span-level contrastive learning on the rows."""
+        info = [self.args.relation_info] if self.args.relation_info else []
+        self._train(
+            "stage2", train_scl, (SCLStageArguments, SCLTrainingArguments), {"relation_info": info, **settings}
+        )
+
+    def finetune(self, settings: Mapping[str, Any]) -> Path:
+        """The classifier."""
+        own: dict[str, Any] = {"relation_info": self.info, "na_label": self.args.na_label}
+        if self.has_samples:
+            # An explanation is about a sentence, and none of those that are to be classified.
+            own["record_sources"] = ["gold", "scdg"]
+        types = (RelationStageArguments, RelationTrainingArguments)
+        return self._train("classifier", train_relations, types, {**own, **settings})
+
+    def test(self, classifier: Path) -> Predictions:
+        """Labels of the test rows, which are predicted once."""
+        assert self.args.test is not None
+        records = self._load(self.args.test, "test")
+        digest = _digest([dict(record) for record in records])[:8]
+        file = classifier / f"{digest}-{PREDICTIONS}"
+        if self.state.is_main_process and not file.exists():
+            model, processor = load_classifier(str(classifier))
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16_supported()):
+                found = predict(model, processor, [dict(record) for record in records])
+            found.write(file)
+        self.state.wait_for_everyone()
+        return Predictions.read(file, self.args.na_label)
+
+    def _train(self, name: str, train: Any, types: tuple[type, type], settings: Mapping[str, Any]) -> Path:
+        """Trains a stage, or finds it trained; the next one starts from it."""
+        args = self.args
+        given = {"output_dir": str(self.folder), "seed": args.seed, "resume_from_checkpoint": "auto"}
+        given["sources"] = [self.train_file]
+        given |= {"checkpoint": self.checkpoint} if self.checkpoint is not None else {"backbone": args.backbone}
+        stage, training = parse_settings(types, {**given, **settings}, name)
+        files = [*stage.sources, *stage.add_sources, *getattr(stage, "relation_info", [])]
+        validation = getattr(stage, "validation", None)
+        files += [validation] if validation else []
+        entries = {key: value for key, value in training.to_dict().items() if key not in _WITHOUT_EFFECT}
+        entries |= {key: value for key, value in asdict(stage).items() if key not in ("sources", "checkpoint")}
+        entries["files"] = [_file_digest(Path(file)) for file in files]
+        folder = self._folder(name, {**entries, "origin": self.origin})
+        training.output_dir = str(folder)
+        if not (folder / "training_data.json").exists():
+            logger.info("%s: training, in %s", name, folder)
+            train(stage, training)
+        else:
+            logger.info("%s: found in %s", name, folder)
+        self.state.wait_for_everyone()
+        self.origin = folder.name
+        self.checkpoint = str(folder)
+        return folder
+
+    def _load(self, source: str, split: str) -> Dataset:
+        splits = published_splits(source)
+        return load_records(
+            source, split=split if split in splits else None, data_dir=self.args.data_dir if splits else None
+        )
+
+    def _folder(self, name: str, entries: Mapping[str, Any]) -> Path:
+        folder = self.folder / f"{name}-{_digest(entries)[:12]}"
+        if self.state.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def _digest(entries: Any) -> str:
+    text = json.dumps(entries, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    """Of a file's content, or a folder's files; of a name that is neither (a Hub id, a published data set), itself."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    if path.is_dir():
+        files = sorted(file for file in path.glob("*") if file.is_file())
+        return _digest([(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files])
+    return str(path)
