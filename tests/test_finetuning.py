@@ -72,6 +72,22 @@ def test_from_settings_to_a_folder(train: Train, records: list[dict[str, Any]]) 
     assert not (folder / "training_args.bin").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"num_train_epochs": 2, "min_steps": 0}, 8),
+        ({"num_train_epochs": 2, "min_steps": 9}, 12),
+        ({"num_train_epochs": 4, "min_steps": 9}, 16),
+        ({"num_train_epochs": 1, "min_steps": 9, "max_steps": 3}, 3),
+    ],
+)
+def test_few_rows_are_passed_over_more_often(settings: dict[str, Any], steps: int, train: Train) -> None:
+    # 48 rows in batches of 12.
+    folder = train("out", **{"max_steps": -1, "save_strategy": "epoch", "save_total_limit": 1, **settings})
+    (last,) = folder.glob("checkpoint-*")
+    assert last.name == f"checkpoint-{steps}"
+
+
 @pytest.mark.parametrize(("start", "least"), [("anchors", 0.7), ("supports", 0.8)])
 def test_before_any_step_it_knows_what_stage_2_knows(
     start: str, least: float, train: Train, records: list[dict[str, Any]]
@@ -118,7 +134,13 @@ def test_the_best_epoch_is_chosen_on_a_small_development_set(
 
     monkeypatch.setattr(tkre_hf.finetuning, "_validation", watched)
     # A rate that ruins the model in the end: an earlier epoch is better than the last one.
-    settings = {"max_steps": -1, "num_train_epochs": 4, "learning_rate": 3e-3, "lr_scheduler_type": "constant"}
+    settings = {
+        "max_steps": -1,
+        "num_train_epochs": 4,
+        "learning_rate": 3e-3,
+        "lr_scheduler_type": "constant",
+        "min_steps": 0,
+    }
     folder = train("best", validation=str(corpus_files[0]), validation_k=3, warmup_steps=0, **settings)
     assert seen == [Counter(dict.fromkeys(RELATIONS, 3))]
     state = json.loads(sorted(folder.glob("checkpoint-*/trainer_state.json"))[-1].read_text())

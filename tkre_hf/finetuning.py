@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +79,7 @@ def train_relations(args: RelationStageArguments, training_args: RelationTrainin
     eval_dataset = encode_records(validation, processor, labels) if validation is not None else None
     if eval_dataset is not None:
         _choose_best_epoch(training_args)
+    _lengthen(training_args, len(dataset))
     with settings_errors():
         trainer = RelationTrainer(
             _with_adapter(model, args) if args.adapter else model,
@@ -148,6 +150,14 @@ def _validation(args: RelationStageArguments, records: Dataset, labels: Sequence
     )
     k = args.validation_k or Counter(gold.values()).most_common(1)[0][0]
     return draw_kshot(rows, k, args.validation_seed, allow_fewer=True).select(rows)
+
+
+def _lengthen(training_args: RelationTrainingArguments, rows: int) -> None:
+    """Adds passes where rows are so few that there would be fewer steps than ``min_steps``."""
+    batch = training_args.train_batch_size * training_args.world_size * training_args.gradient_accumulation_steps
+    passes = math.ceil(training_args.min_steps / math.ceil(rows / batch))
+    if training_args.max_steps <= 0:
+        training_args.num_train_epochs = max(training_args.num_train_epochs, passes)
 
 
 def _choose_best_epoch(training_args: RelationTrainingArguments) -> None:

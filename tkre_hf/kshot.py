@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -197,9 +197,18 @@ class _Chain:
         defaults = {"train": self.train_file, "relations": args.relation_info, "seed": args.seed, "output": "none"}
         given = {**defaults, **({"exclude": [args.test]} if args.test and Path(args.test).exists() else {})}
         (stage0,) = parse_settings(Stage0Arguments, {**given, **settings}, "stage0")
-        files = [stage0.train, stage0.recorded, stage0.relations, *stage0.exclude]
-        entries = {**asdict(stage0), "output": "", "files": [_file_digest(Path(file)) for file in files if file]}
-        folder = self._folder("knowledge", {k: v for k, v in entries.items() if k not in ("train", "exclude")})
+        named = (
+            "train",
+            "recorded",
+            "relations",
+            "exclude",
+            "consistency",
+            "retriever",
+            "prompt",
+            "explanation_prompt",
+        )
+        entries = _by_content({**asdict(stage0), "output": ""}, named)
+        folder = self._folder("knowledge", entries)
         if self.state.is_main_process:
             # Answers that are there already are not asked for again.
             report, code = generate_training_set(replace(stage0, output=str(folder)))
@@ -251,12 +260,9 @@ class _Chain:
         given["sources"] = [self.train_file]
         given |= {"checkpoint": self.checkpoint} if self.checkpoint is not None else {"backbone": args.backbone}
         stage, training = parse_settings(types, {**given, **settings}, name)
-        files = [*stage.sources, *stage.add_sources, *getattr(stage, "relation_info", [])]
-        validation = getattr(stage, "validation", None)
-        files += [validation] if validation else []
         entries = {key: value for key, value in training.to_dict().items() if key not in _WITHOUT_EFFECT}
-        entries |= {key: value for key, value in asdict(stage).items() if key not in ("sources", "checkpoint")}
-        entries["files"] = [_file_digest(Path(file)) for file in files]
+        named = ("sources", "add_sources", "relation_info", "validation")
+        entries |= _by_content({**asdict(stage), "checkpoint": None}, named)
         folder = self._folder(name, {**entries, "origin": self.origin})
         training.output_dir = str(folder)
         if not (folder / "training_data.json").exists():
@@ -285,6 +291,17 @@ class _Chain:
 def _digest(entries: Any) -> str:
     text = json.dumps(entries, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _by_content(settings: Mapping[str, Any], named: Iterable[str]) -> dict[str, Any]:
+    """Settings with files' names replaced by digests of what is in them."""
+    found = dict(settings)
+    for key in named:
+        value = found.get(key)
+        if value:
+            files = [value] if isinstance(value, str) else value
+            found[key] = [_file_digest(Path(file)) for file in files]
+    return found
 
 
 def _file_digest(path: Path) -> str:

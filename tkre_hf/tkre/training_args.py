@@ -70,6 +70,10 @@ class RelationTrainingArguments(TKRETrainingArguments):
         default=1e-3, metadata={"help": "Learning rate of what stands on the encoder: projection and classifier."}
     )
     num_train_epochs: float = field(default=10.0, metadata={"help": "Passes over the training rows."})
+    min_steps: int = field(
+        default=240,
+        metadata={"help": "Steps there are at least, in more passes where rows are few; 0: no such bound."},
+    )
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Sentences per process and step."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Sentences evaluated at once."})
 
