@@ -31,7 +31,8 @@ from tkre_hf.arguments import parse_arguments, run
 from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import Row, command, machine, versions, write_rows
 from tkre_hf.knowledge.backends import Backend, Sampling
-from tkre_hf.knowledge.generate import Limits, Runner
+from tkre_hf.knowledge.budget import Limits
+from tkre_hf.knowledge.generate import Runner
 from tkre_hf.knowledge.inference import InferenceBackend
 from tkre_hf.knowledge.journal import RunFolder
 from tkre_hf.knowledge.prompts import PromptTemplate

@@ -16,20 +16,16 @@ from tkre_hf.errors import InvalidRowError, TkreError
 from tkre_hf.knowledge.backends import (
     Answer,
     Backend,
-    RecordedBackend,
-    Redactor,
     RefusedError,
     Request,
     Sampling,
     TransientError,
     UnconstrainedError,
-    find_token,
-    parse_retry_after,
-    public_url,
-    raise_for_status,
 )
+from tkre_hf.knowledge.http import Redactor, find_token, parse_retry_after, public_url, raise_for_status
 from tkre_hf.knowledge.inference import InferenceBackend
 from tkre_hf.knowledge.prompts import PromptTemplate, samples_values
+from tkre_hf.knowledge.recorded import RecordedBackend
 from tkre_hf.knowledge.schema import RelationSchema, samples_json_schema
 from tkre_hf.knowledge.tasks import explanation_jobs
 

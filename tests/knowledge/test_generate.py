@@ -15,18 +15,13 @@ from tests.knowledge.client import run as run_client
 from tests.knowledge.servers import Server, serving, write_answer
 from tkre_hf.data import load_records, make_record
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.backends import (
-    Answer,
-    RecordedBackend,
-    RefusedError,
-    Request,
-    Sampling,
-    TransientError,
-    UnconstrainedError,
-)
-from tkre_hf.knowledge.generate import Job, Limits, Runner
+from tkre_hf.knowledge.backends import Answer, RefusedError, Request, Sampling, TransientError, UnconstrainedError
+from tkre_hf.knowledge.budget import Limits
+from tkre_hf.knowledge.generate import Runner
+from tkre_hf.knowledge.jobs import Job
 from tkre_hf.knowledge.journal import RunFolder
 from tkre_hf.knowledge.prompts import PromptTemplate
+from tkre_hf.knowledge.recorded import RecordedBackend
 from tkre_hf.knowledge.report import RunReport
 from tkre_hf.knowledge.schema import RelationSchema
 from tkre_hf.knowledge.tasks import RandomDemonstrations, explanation_jobs, sample_jobs

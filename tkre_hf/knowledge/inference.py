@@ -9,15 +9,11 @@ from urllib.request import getproxies
 import aiohttp
 
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.backends import (
+from tkre_hf.knowledge.backends import Answer, RefusedError, Request, TransientError, UnconstrainedError
+from tkre_hf.knowledge.http import (
     API_KEY_VARIABLE,
-    Answer,
     Constraint,
     Redactor,
-    RefusedError,
-    Request,
-    TransientError,
-    UnconstrainedError,
     error_message,
     find_token,
     get_json,

@@ -12,7 +12,7 @@ import numpy as np
 from tkre_hf.data.schema import Record
 from tkre_hf.knowledge.backends import Request, Sampling
 from tkre_hf.knowledge.duplicates import NearDuplicateIndex
-from tkre_hf.knowledge.generate import Job
+from tkre_hf.knowledge.jobs import Job
 from tkre_hf.knowledge.parse import parse_explanation, parse_samples
 from tkre_hf.knowledge.prompts import (
     PromptTemplate,
