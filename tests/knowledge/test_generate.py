@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import os
 import random
@@ -576,3 +577,28 @@ def test_both_clients_make_identical_records_of_one_server_s_answers(tmp_path: P
     for name in ("records", "rejected"):
         assert rows(tmp_path / "inference", name) == rows(tmp_path / "tgi", name)
     assert len(rows(tmp_path / "tgi")) == 200
+
+
+@pytest.mark.parametrize("error", [None, TkreError("401: token")])
+def test_garbage_collection_is_left_as_it_was(tmp_path: Path, error: Exception | None) -> None:
+    def reply(request: Request, times: int) -> str:
+        frozen.append(gc.get_freeze_count())
+        if error is not None:
+            raise error
+        return Model.write(request, times)
+
+    frozen: list[int] = []
+    gc.unfreeze()
+    try:
+        run(tmp_path / "free", Model(reply))
+    except TkreError:
+        assert error is not None
+    assert min(frozen) > 1000 and gc.isenabled() and gc.get_freeze_count() == 0
+    # What an application has frozen for itself stays so.
+    gc.freeze()
+    count = gc.get_freeze_count()
+    try:
+        run(tmp_path / "frozen", Model())
+        assert 0 < gc.get_freeze_count() <= count
+    finally:
+        gc.unfreeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -67,7 +68,9 @@ class NearDuplicateIndex:
         self._a = random.integers(0, 2**63, (hashes, 1), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
         self._b = random.integers(0, 2**63, (hashes, 1), dtype=np.uint64)
         self._mix = random.integers(0, 2**63, self._rows, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-        self._shingles: list[NDArray[np.uint32]] = []
+        # The shingles of all texts one after another, and where each text's begin and end.
+        self._shingles = np.zeros(2**16, np.uint32)
+        self._ends = array("q", [0])
         self._labels: list[str] = []
         # Row r's hash in band b, and the row that was first in the same bucket before it: chains instead of sets.
         self._hashes = np.zeros((1024, self._bands), np.uint32)
@@ -76,7 +79,7 @@ class NearDuplicateIndex:
         self._every_band = np.arange(self._bands)
 
     def __len__(self) -> int:
-        return len(self._shingles) + sum(map(len, self._kept_out.values()))
+        return len(self._labels) + sum(map(len, self._kept_out.values()))
 
     def find(self, text: str, quoting: str = "") -> Match | None:
         """The text added so far that this one is most like, if it is like one; those that may not come back first.
@@ -126,15 +129,18 @@ class NearDuplicateIndex:
                 if self._hashes[row, band] == hashes[band]:
                     candidates.add(row)
                 row = self._next.item(row, band)
-        best = max(((jaccard(shingles, self._shingles[row]), -row) for row in candidates), default=(0.0, 0))
+        best = max(((jaccard(shingles, self._shingles_of(row)), -row) for row in candidates), default=(0.0, 0))
         return Match(self._labels[-best[1]], best[0]) if best[0] >= self.threshold else None
 
     def _add(self, shingles: NDArray[np.uint32], hashes: NDArray[np.uint32] | None, label: str) -> None:
         if label in self._kept_out:
             self._kept_out[label].add(shingles)
             return
-        row = len(self._shingles)
-        self._shingles.append(shingles)
+        row, start = len(self._labels), self._ends[-1]
+        while start + len(shingles) > len(self._shingles):
+            self._shingles = np.concatenate([self._shingles, np.zeros_like(self._shingles)])
+        self._shingles[start : start + len(shingles)] = shingles
+        self._ends.append(start + len(shingles))
         self._labels.append(label)
         if row == len(self._hashes):
             self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
@@ -144,6 +150,9 @@ class NearDuplicateIndex:
                 self._link(earlier)
         self._hashes[row] = self._band_hashes(shingles) if hashes is None else hashes
         self._link(row)
+
+    def _shingles_of(self, row: int) -> NDArray[np.uint32]:
+        return self._shingles[self._ends[row] : self._ends[row + 1]]
 
     def _link(self, row: int) -> None:
         buckets = self._buckets(self._hashes[row])
@@ -244,8 +253,10 @@ def _shingles(text: str) -> NDArray[np.uint32]:
     letters = letters.ljust(_SHINGLE, b"\0")
     # Eight bytes from each letter on, as one number; its first five are the shingle.
     eights = np.ndarray(len(letters) - _SHINGLE + 1, ">u8", letters + bytes(8 - _SHINGLE), strides=(1,))
-    codes = ((eights >> np.uint64(64 - 8 * _SHINGLE)) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)).astype(np.uint32)
+    codes = (eights >> np.uint64(64 - 8 * _SHINGLE)) * np.uint64(0x9E3779B97F4A7C15)
+    codes = (codes >> np.uint64(32)).astype(np.uint32)
     codes.sort()
-    first = np.ones(len(codes), bool)
+    first = np.empty(len(codes), bool)
+    first[0] = True
     np.not_equal(codes[1:], codes[:-1], out=first[1:])
     return codes[first]
