@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -68,9 +67,7 @@ class NearDuplicateIndex:
         self._a = random.integers(0, 2**63, (hashes, 1), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
         self._b = random.integers(0, 2**63, (hashes, 1), dtype=np.uint64)
         self._mix = random.integers(0, 2**63, self._rows, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-        # The shingles of all texts one after another, and where each text's begin and end.
-        self._shingles = np.zeros(2**16, np.uint32)
-        self._ends = array("q", [0])
+        self._shingles: list[NDArray[np.uint32]] = []
         self._labels: list[str] = []
         # Row r's hash in band b, and the row that was first in the same bucket before it: chains instead of sets.
         self._hashes = np.zeros((1024, self._bands), np.uint32)
@@ -79,7 +76,7 @@ class NearDuplicateIndex:
         self._every_band = np.arange(self._bands)
 
     def __len__(self) -> int:
-        return len(self._labels) + sum(map(len, self._kept_out.values()))
+        return len(self._shingles) + sum(map(len, self._kept_out.values()))
 
     def find(self, text: str, quoting: str = "") -> Match | None:
         """The text added so far that this one is most like, if it is like one; those that may not come back first.
@@ -129,18 +126,15 @@ class NearDuplicateIndex:
                 if self._hashes[row, band] == hashes[band]:
                     candidates.add(row)
                 row = self._next.item(row, band)
-        best = max(((jaccard(shingles, self._shingles_of(row)), -row) for row in candidates), default=(0.0, 0))
+        best = max(((jaccard(shingles, self._shingles[row]), -row) for row in candidates), default=(0.0, 0))
         return Match(self._labels[-best[1]], best[0]) if best[0] >= self.threshold else None
 
     def _add(self, shingles: NDArray[np.uint32], hashes: NDArray[np.uint32] | None, label: str) -> None:
         if label in self._kept_out:
             self._kept_out[label].add(shingles)
             return
-        row, start = len(self._labels), self._ends[-1]
-        while start + len(shingles) > len(self._shingles):
-            self._shingles = np.concatenate([self._shingles, np.zeros_like(self._shingles)])
-        self._shingles[start : start + len(shingles)] = shingles
-        self._ends.append(start + len(shingles))
+        row = len(self._shingles)
+        self._shingles.append(shingles)
         self._labels.append(label)
         if row == len(self._hashes):
             self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
@@ -150,9 +144,6 @@ class NearDuplicateIndex:
                 self._link(earlier)
         self._hashes[row] = self._band_hashes(shingles) if hashes is None else hashes
         self._link(row)
-
-    def _shingles_of(self, row: int) -> NDArray[np.uint32]:
-        return self._shingles[self._ends[row] : self._ends[row + 1]]
 
     def _link(self, row: int) -> None:
         buckets = self._buckets(self._hashes[row])
