@@ -16,12 +16,15 @@ import multiprocessing
 import os
 import random
 import resource
+import selectors
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import chain, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -31,7 +34,8 @@ from tkre_hf.arguments import parse_arguments, run
 from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import Row, command, machine, versions, write_rows
 from tkre_hf.knowledge.backends import Backend, Sampling
-from tkre_hf.knowledge.generate import Limits, Runner
+from tkre_hf.knowledge.budget import Limits
+from tkre_hf.knowledge.generate import Runner
 from tkre_hf.knowledge.inference import InferenceBackend
 from tkre_hf.knowledge.journal import RunFolder
 from tkre_hf.knowledge.prompts import PromptTemplate
@@ -56,8 +60,7 @@ class _Protocol(asyncio.Protocol):
     """HTTP/1.1 with keep-alive, and no more of it than these clients use: the server is not what is measured."""
 
     latency = 0.05
-    draw = random.Random(0)
-    words = ["".join(random.Random(i).choices("abcdefghiklmnoprstuvw", k=7)) for i in range(4000)]
+    answers: Iterator[bytes]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -74,12 +77,28 @@ class _Protocol(asyncio.Protocol):
             self.received = self.received[end + 4 + length :]
             path = head.split(b" ", 2)[1]
             if path == b"/info":
-                self.send(b'{"model_id": "benchmark"}')
+                self.send(_response(b'{"model_id": "benchmark"}'))
             else:
-                asyncio.get_running_loop().call_later(self.latency, self.answer, path == b"/generate")
+                asyncio.get_running_loop().call_later(self.latency, self.send, next(self.answers))
 
-    def answer(self, tgi: bool) -> None:
-        words = self.draw.choices(self.words, k=14)
+    def send(self, response: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(response)
+
+
+def _response(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def _answers(tgi: bool) -> Iterator[bytes]:
+    """Responses with a new sample each, of TGI's own route or the chat route."""
+    draw = random.Random(0)
+    known = ["".join(random.Random(i).choices("abcdefghiklmnoprstuvw", k=7)) for i in range(4000)]
+    usage = {"prompt_tokens": 300, "completion_tokens": 60, "total_tokens": 360}
+    envelope = {"id": "1", "object": "chat.completion", "created": 1, "model": "benchmark", "system_fingerprint": ""}
+    details = {"finish_reason": "eos_token", "generated_tokens": 60, "seed": 1, "prefill": [], "tokens": []}
+    while True:
+        words = draw.choices(known, k=14)
         sample = {
             "context": " ".join([*words[:5], words[5].title(), *words[6:9], words[9].title(), words[10]]) + ".",
             "head_entity": words[5].title(),
@@ -89,36 +108,28 @@ class _Protocol(asyncio.Protocol):
         }
         text = json.dumps({"samples": [sample]})
         if tgi:
-            details = {"finish_reason": "eos_token", "generated_tokens": 60, "seed": 1, "prefill": [], "tokens": []}
-            self.send(json.dumps({"generated_text": text, "details": details}).encode())
-            return
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 300, "completion_tokens": 60, "total_tokens": 360}
-        envelope = {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": "benchmark",
-            "system_fingerprint": "",
-        }
-        self.send(json.dumps({**envelope, "choices": [choice], "usage": usage}).encode())
-
-    def send(self, body: bytes) -> None:
-        if not self.transport.is_closing():
-            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-            self.transport.write(head.encode() + body)
+            said: dict[str, object] = {"generated_text": text, "details": details}
+        else:
+            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            said = {**envelope, "choices": [choice], "usage": usage}
+        yield _response(json.dumps(said).encode())
 
 
-def serve(latency: float, pipe: Connection) -> None:
+def serve(args: BenchmarkArguments, tgi: bool, pipe: Connection) -> None:
     """Serves for ever; sends its port through the pipe."""
 
     async def main() -> None:
-        _Protocol.latency = latency
+        _Protocol.latency = args.latency
+        # Written before they are asked for: server and clients share the machine's cores. A few are asked for twice.
+        answers = _answers(tgi)
+        _Protocol.answers = chain(list(islice(answers, args.rows)), answers)
         server = await asyncio.get_running_loop().create_server(_Protocol, "127.0.0.1", 0, backlog=512)
         pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
-    asyncio.run(main())
+    # The usual selector, epoll, waits for whole milliseconds: answers would be up to one late.
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
+        runner.run(main())
 
 
 @dataclass
@@ -204,7 +215,7 @@ def measure(name: str, args: BenchmarkArguments) -> Measurement:
     """One client against a server of its own, each in a fresh process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    server = context.Process(target=serve, args=(args.latency, theirs), daemon=True)
+    server = context.Process(target=serve, args=(args, name != "inference", theirs), daemon=True)
     server.start()
     try:
         url = f"http://127.0.0.1:{ours.recv()}"

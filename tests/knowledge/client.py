@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from tkre_hf.knowledge.backends import Backend, Sampling
-from tkre_hf.knowledge.generate import Limits, Runner
+from tkre_hf.knowledge.budget import Limits
+from tkre_hf.knowledge.generate import Runner
 from tkre_hf.knowledge.inference import InferenceBackend
 from tkre_hf.knowledge.journal import RunFolder
 from tkre_hf.knowledge.prompts import PromptTemplate

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.knowledge.servers import Server, serving, write_answer
 from tkre_hf.data import make_record
@@ -16,20 +17,16 @@ from tkre_hf.errors import InvalidRowError, TkreError
 from tkre_hf.knowledge.backends import (
     Answer,
     Backend,
-    RecordedBackend,
-    Redactor,
     RefusedError,
     Request,
     Sampling,
     TransientError,
     UnconstrainedError,
-    find_token,
-    parse_retry_after,
-    public_url,
-    raise_for_status,
 )
+from tkre_hf.knowledge.http import Redactor, find_token, parse_retry_after, public_url, raise_for_status
 from tkre_hf.knowledge.inference import InferenceBackend
 from tkre_hf.knowledge.prompts import PromptTemplate, samples_values
+from tkre_hf.knowledge.recorded import RecordedBackend
 from tkre_hf.knowledge.schema import RelationSchema, samples_json_schema
 from tkre_hf.knowledge.tasks import explanation_jobs
 
@@ -174,6 +171,54 @@ def test_the_hub_client_s_own_way_of_posting_is_understood_too(fault: str, monke
     for status, kind in (("401", TkreError), ("413", RefusedError)):
         (error,) = ask(Server(fails(status)), "inference")
         assert isinstance(error, kind)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"usage": None},
+        {"usage": []},
+        {"usage": {"prompt_tokens": "7", "completion_tokens": 3}},
+        {"system_fingerprint": None, "choices": []},
+        {"choices": None},
+        {"choices": ["text"]},
+        {"choices": [{"finish_reason": "length", "message": {"role": "assistant", "content": "cut"}}]},
+        {"choices": [{"finish_reason": "stop", "message": {"role": "assistant", "content": None, "other": {}}}]},
+        {"choices": [{"finish_reason": None, "message": {"role": "assistant", "content": None}}]},
+        {"choices": [{"finish_reason": "stop", "message": {"role": "assistant", "content": ["part"]}}]},
+        {"choices": [{"finish_reason": "stop", "message": "text"}]},
+        {"choices": [{"finish_reason": "stop", "text": "a completion without a chat"}]},
+    ],
+)
+def test_a_completion_is_read_as_the_hub_client_reads_it(
+    changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import AsyncInferenceClient
+
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": "\u00fcber \ud83d\ude00"},
+    }
+    body = {
+        "id": "1",
+        "model": "m",
+        "choices": [choice],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 2},
+    } | changed
+
+    async def chat(self: Server, asked: web.Request) -> web.Response:
+        return web.json_response(body)
+
+    monkeypatch.setattr(Server, "chat", chat)
+    (ours,) = ask(Server(), "inference")
+    monkeypatch.setattr(InferenceBackend, "_client", lambda self: AsyncInferenceClient(**self._arguments))
+    (theirs,) = ask(Server(), "inference")
+    assert isinstance(ours, Answer | TransientError) and type(ours) is type(theirs)
+    if isinstance(ours, Answer):
+        assert ours == theirs and isinstance(ours.text, str)
+        assert all(count is None or isinstance(count, int) for count in (ours.prompt_tokens, ours.completion_tokens))
 
 
 @pytest.mark.parametrize("kind", BACKENDS)

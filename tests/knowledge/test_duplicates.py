@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.knowledge.servers import WORDS
+from tkre_hf.knowledge.align import fold
 from tkre_hf.knowledge.duplicates import NearDuplicateIndex, similarity
 
 
@@ -18,6 +19,19 @@ def text(choose: random.Random) -> str:
 def test_similarity_is_a_jaccard_index(left: str, right: str) -> None:
     assert similarity(left, left) == 1
     assert 0 <= similarity(left, right) == similarity(right, left) <= 1
+
+
+WORD = st.text("abcXY .,-", max_size=12) | st.text(max_size=6)
+
+
+@given(WORD, WORD)
+def test_similarity_is_that_of_the_sets_of_five_letters(left: str, right: str) -> None:
+    def shingles(text: str) -> set[bytes]:
+        letters = "".join(filter(str.isalnum, fold(text))).encode().ljust(5, b"\0")
+        return {letters[i : i + 5] for i in range(len(letters) - 4)}
+
+    a, b = shingles(left), shingles(right)
+    assert similarity(left, right) == pytest.approx(len(a & b) / len(a | b))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import os
 import random
@@ -15,18 +16,13 @@ from tests.knowledge.client import run as run_client
 from tests.knowledge.servers import Server, serving, write_answer
 from tkre_hf.data import load_records, make_record
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.backends import (
-    Answer,
-    RecordedBackend,
-    RefusedError,
-    Request,
-    Sampling,
-    TransientError,
-    UnconstrainedError,
-)
-from tkre_hf.knowledge.generate import Job, Limits, Runner
+from tkre_hf.knowledge.backends import Answer, RefusedError, Request, Sampling, TransientError, UnconstrainedError
+from tkre_hf.knowledge.budget import Limits
+from tkre_hf.knowledge.generate import Runner
+from tkre_hf.knowledge.jobs import Job
 from tkre_hf.knowledge.journal import RunFolder
 from tkre_hf.knowledge.prompts import PromptTemplate
+from tkre_hf.knowledge.recorded import RecordedBackend
 from tkre_hf.knowledge.report import RunReport
 from tkre_hf.knowledge.schema import RelationSchema
 from tkre_hf.knowledge.tasks import RandomDemonstrations, explanation_jobs, sample_jobs
@@ -581,3 +577,28 @@ def test_both_clients_make_identical_records_of_one_server_s_answers(tmp_path: P
     for name in ("records", "rejected"):
         assert rows(tmp_path / "inference", name) == rows(tmp_path / "tgi", name)
     assert len(rows(tmp_path / "tgi")) == 200
+
+
+@pytest.mark.parametrize("error", [None, TkreError("401: token")])
+def test_garbage_collection_is_left_as_it_was(tmp_path: Path, error: Exception | None) -> None:
+    def reply(request: Request, times: int) -> str:
+        frozen.append(gc.get_freeze_count())
+        if error is not None:
+            raise error
+        return Model.write(request, times)
+
+    frozen: list[int] = []
+    gc.unfreeze()
+    try:
+        run(tmp_path / "free", Model(reply))
+    except TkreError:
+        assert error is not None
+    assert min(frozen) > 1000 and gc.isenabled() and gc.get_freeze_count() == 0
+    # What an application has frozen for itself stays so.
+    gc.freeze()
+    count = gc.get_freeze_count()
+    try:
+        run(tmp_path / "frozen", Model())
+        assert 0 < gc.get_freeze_count() <= count
+    finally:
+        gc.unfreeze()

@@ -38,6 +38,7 @@ def test_what_a_cut_leaves_is_whole_rows_from_the_beginning(
     assert left == json.loads(json.dumps(rows))[: len(left)]
     assert content.startswith(path.read_bytes())
     assert [offset for offset, _ in file.read()] == offsets[: len(left)]
+    assert file.append() == file.size == path.stat().st_size
     for offset, row in zip(offsets, left, strict=False):
         assert file.read_at(offset) == row
     file.append({"more": 1})

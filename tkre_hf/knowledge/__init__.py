@@ -6,18 +6,21 @@ from tkre_hf.lazy import lazy_exports
 
 # Where each public name lives.
 _MODULES = {
-    "backends": ("Answer", "Backend", "RecordedBackend", "RefusedError", "Request", "Sampling", "TransientError"),
+    "backends": ("Answer", "Backend", "RefusedError", "Request", "Sampling", "TransientError"),
+    "budget": ("Limits",),
     "cli": ("generate_explanations", "generate_samples"),
     "consistency": ("margins", "prototypes", "worst"),
     "duplicates": ("NearDuplicateIndex",),
     "encoder": ("RelationEncoder",),
-    "generate": ("Job", "Limits", "Runner"),
+    "generate": ("Runner",),
     "inference": ("InferenceBackend",),
+    "jobs": ("Job",),
     "journal": ("RunFolder",),
     "local": ("TransformersBackend",),
     "merge": ("merge",),
     "parse": ("UnparseableError", "parse_explanation", "parse_samples"),
     "prompts": ("PromptTemplate",),
+    "recorded": ("RecordedBackend",),
     "report": ("RunReport",),
     "retrieve": ("DemonstrationIndex", "in_context_prompt"),
     "schema": ("RelationSchema", "complete_schemas"),

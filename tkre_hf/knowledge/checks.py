@@ -50,10 +50,10 @@ _EMOJI_PARTS = ("So", "Sk", "Mn")
 _MOJIBAKE = re.compile("[ÃÂ][\u0080-\u00bf]|â€|ï»¿|ï¿½")
 _INSTRUCTIONS = re.compile(
     r"<\|[^|<>\n]{0,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|```"
-    r"|\b(?:ignore|disregard|forget) (?:all |any )?(?:of )?(?:the |your |my )?"
-    r"(?:previous|prior|above|earlier|preceding)\b"
-    r"|\bas an? (?:ai|artificial intelligence|large language model|language model)\b"
-    r"|\bsystem prompt\b|\b(?:here are|below are) (?:\w+ )?(?:more |new )?samples\b|\bsure, here\b",
+    r"|\b(?:(?:ignore|disregard|forget) (?:all |any )?(?:of )?(?:the |your |my )?"
+    r"(?:previous|prior|above|earlier|preceding)"
+    r"|as an? (?:ai|artificial intelligence|large language model|language model)"
+    r"|system prompt|(?:here are|below are) (?:\w+ )?(?:more |new )?samples|sure, here)\b",
     re.I,
 )
 _DIRECTION = re.compile(r"\s*\(e[12],\s?e[12]\)$")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from tkre_hf.data import load_records
 from tkre_hf.data.schema import Record
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.generate import Job, Runner
+from tkre_hf.knowledge.generate import Runner
+from tkre_hf.knowledge.jobs import Job
 from tkre_hf.knowledge.journal import RunFolder
 from tkre_hf.knowledge.merge import count_sources, merge, read_rows, write_rows
 from tkre_hf.knowledge.prompts import PromptTemplate

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tkre_hf.knowledge.align import fold
 
 _SHINGLE = 5
+_NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalnum())
 _HASHES, _MOST_ROWS = 64, 4
 # A pair exactly as similar as the threshold is to be found with at least this probability.
 _FOUND = 0.98
@@ -72,6 +73,7 @@ class NearDuplicateIndex:
         self._hashes = np.zeros((1024, self._bands), np.uint32)
         self._next = np.zeros((1024, self._bands), np.int32)
         self._first = np.full((self._bands, 2048), -1, np.int32)
+        self._every_band = np.arange(self._bands)
 
     def __len__(self) -> int:
         return len(self._shingles) + sum(map(len, self._kept_out.values()))
@@ -106,6 +108,8 @@ class NearDuplicateIndex:
         """Of a text's shingles ``own`` are those that tell when it holds a row in a longer text."""
         matches = []
         for label, postings in self._kept_out.items():
+            if not len(postings):
+                continue
             shared = postings.shared(shingles)
             held = shared if own is shingles else postings.shared(own)
             like = (held >= max(self.threshold, _HELD) * postings.sizes) | (
@@ -117,14 +121,11 @@ class NearDuplicateIndex:
 
     def _find(self, shingles: NDArray[np.uint32], hashes: NDArray[np.uint32]) -> Match | None:
         candidates: set[int] = set()
-        buckets = hashes & np.uint32(self._first.shape[1] - 1)
-        for band, (row, wanted) in enumerate(
-            zip(self._first[np.arange(self._bands), buckets].tolist(), hashes.tolist(), strict=True)
-        ):
+        for band, row in enumerate(self._first.take(self._buckets(hashes)).tolist()):
             while row >= 0:
-                if self._hashes[row, band] == wanted:
+                if self._hashes[row, band] == hashes[band]:
                     candidates.add(row)
-                row = int(self._next[row, band])
+                row = self._next.item(row, band)
         best = max(((jaccard(shingles, self._shingles[row]), -row) for row in candidates), default=(0.0, 0))
         return Match(self._labels[-best[1]], best[0]) if best[0] >= self.threshold else None
 
@@ -145,15 +146,21 @@ class NearDuplicateIndex:
         self._link(row)
 
     def _link(self, row: int) -> None:
-        bands = np.arange(self._bands)
-        buckets = self._hashes[row] & np.uint32(self._first.shape[1] - 1)
-        self._next[row] = self._first[bands, buckets]
-        self._first[bands, buckets] = row
+        buckets = self._buckets(self._hashes[row])
+        self._next[row] = self._first.take(buckets)
+        self._first.put(buckets, row)
+
+    def _buckets(self, hashes: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """The places in the flattened ``_first`` for a hash of each band, ``(bands,)``."""
+        width = self._first.shape[1]
+        return self._every_band * width + (hashes & np.uint32(width - 1))
 
     def _band_hashes(self, shingles: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        # Multiply-shift hashing: the arithmetic wraps at 2**64, and the upper half is kept.
-        signature = ((self._a * shingles.astype(np.uint64) + self._b) >> np.uint64(32)).min(axis=1)
-        mixed = (signature.reshape(self._bands, self._rows) * self._mix).sum(axis=1, dtype=np.uint64)
+        # Multiply-shift hashing: the arithmetic wraps at 2**64, and the upper half is kept, of the least alone.
+        products = self._a * shingles.astype(np.uint64)
+        products += self._b
+        signature = products.min(axis=1) >> np.uint64(32)
+        mixed = signature.reshape(self._bands, self._rows) @ self._mix
         return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
@@ -229,10 +236,18 @@ def similarity(left: str, right: str) -> float:
 
 def _shingles(text: str) -> NDArray[np.uint32]:
     """The sorted hashes of a text's shingles; at least one."""
-    squashed = "".join(filter(str.isalnum, fold(text))).encode()
-    letters = np.frombuffer(squashed.ljust(_SHINGLE, b"\0"), np.uint8).astype(np.uint64)
-    windows = len(letters) - _SHINGLE + 1
-    codes = np.zeros(windows, np.uint64)
-    for offset in range(_SHINGLE):
-        codes = codes * np.uint64(256) + letters[offset : offset + windows]
-    return np.unique(((codes * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)).astype(np.uint32))
+    folded = fold(text)
+    if folded.isascii():
+        letters = folded.encode().translate(None, _NO_LETTERS)
+    else:
+        letters = "".join(filter(str.isalnum, folded)).encode()
+    letters = letters.ljust(_SHINGLE, b"\0")
+    # Eight bytes from each letter on, as one number; its first five are the shingle.
+    eights = np.ndarray(len(letters) - _SHINGLE + 1, ">u8", letters + bytes(8 - _SHINGLE), strides=(1,))
+    codes = (eights >> np.uint64(64 - 8 * _SHINGLE)) * np.uint64(0x9E3779B97F4A7C15)
+    codes = (codes >> np.uint64(32)).astype(np.uint32)
+    codes.sort()
+    first = np.empty(len(codes), bool)
+    first[0] = True
+    np.not_equal(codes[1:], codes[:-1], out=first[1:])
+    return codes[first]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tqdm.auto import tqdm
 
-from tkre_hf.data.schema import Record
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import (
     PLAIN_PROMPT,
@@ -23,13 +23,12 @@ from tkre_hf.knowledge.backends import (
     TransientError,
     UnconstrainedError,
 )
+from tkre_hf.knowledge.budget import Budget, Limits, Stop
+from tkre_hf.knowledge.jobs import Job, judge_answer
 from tkre_hf.knowledge.journal import Processed, RunFolder
-from tkre_hf.knowledge.parse import UnparseableError
-from tkre_hf.knowledge.validate import Rejection
 
 logger = logging.getLogger(__name__)
 
-Judge = Callable[[Any, str], tuple[Record, dict[str, Any]]]
 # A request, its key, and its outcome or the task that ends in it.
 _Asked: TypeAlias = "tuple[Job, Request, str, asyncio.Task[Answer | str | None] | Answer | str]"
 # How far requests may run ahead of the oldest one that is not answered, as a multiple of the concurrency.
@@ -37,131 +36,6 @@ _AHEAD = 8
 # A server that asks for a longer pause, in seconds, is out of service for this run.
 _LONGEST_PAUSE = 600.0
 _REFUSED = "refused: "
-# How much of an answer stands in place of a candidate that can't be written, in characters; and how deep one may nest:
-# what a reader still takes at one depth of the stack may be too deep for the writer, or for the reader, at another.
-_CLIPPED, _DEEPEST = 2000, 32
-
-
-@dataclass
-class Job:
-    """Rows that are wanted, and how to ask for them.
-
-    A job of which every request of a round was refused is given up.
-
-    Attributes:
-        name: Unique in the run: a relation, or a labelled row's id.
-        relation: The label, for the report.
-        quota: How many rows are wanted.
-        per_request: How many are asked for at once.
-        ask: From the attempt's number, the rows wanted and the rows asked for before, the request.
-        parse: From an answer's text to its candidates; raises UnparseableError.
-        judge: From a candidate and an id to a record and its further provenance; raises Rejection.
-        provenance: What every record of the job has in its provenance.
-    """
-
-    name: str
-    relation: str
-    quota: int
-    ask: Callable[[int, int, int], Request]
-    parse: Callable[[str], list[Any]]
-    judge: Judge
-    per_request: int = 1
-    provenance: dict[str, Any] = field(default_factory=dict)
-    accepted: int = 0
-    attempts: int = 0
-    asked: int = 0
-    given_up: bool = False
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How hard a run may try.
-
-    Attributes:
-        concurrency: Requests under way at once.
-        max_tries: Rounds in which a job that is short of its quota asks again.
-        retries: How often a request is repeated after a fault that may pass.
-        backoff: Seconds before the first repetition, doubled each time, times a random factor of 0.5 to 1.
-        max_backoff: The longest of these pauses; a server's ``Retry-After`` may be longer.
-        timeout: Seconds a request may take in all; None for any time.
-        max_requests: Of the run, repetitions included; None for any number.
-        max_tokens: Of the run, prompts and answers; None for any number.
-    """
-
-    concurrency: int = 8
-    max_tries: int = 4
-    retries: int = 6
-    backoff: float = 1.0
-    max_backoff: float = 60.0
-    timeout: float | None = 300.0
-    max_requests: int | None = None
-    max_tokens: int | None = None
-
-
-class _Stop(Exception):
-    """No further request is sent."""
-
-
-class Budget:
-    """Counts requests and tokens, and promises before each request that neither limit is passed.
-
-    Args:
-        max_requests: The most requests, repetitions included; None for any number. ``max_tokens`` likewise.
-
-    Attributes:
-        freed: Set whenever a reservation ends, which may have left room for another.
-    """
-
-    def __init__(self, max_requests: int | None, max_tokens: int | None) -> None:
-        self.max_requests, self.max_tokens = max_requests, max_tokens
-        self.requests = self.tokens = self._open = 0
-        self.freed = asyncio.Event()
-
-    def reserve(self, request: Request) -> int | None:
-        """Takes a request's tokens at their most from the budget.
-
-        Returns:
-            How many they are; None while there is not as much left, but other reservations have not ended.
-
-        Raises:
-            _Stop: There is not as much left.
-        """
-        # Three characters a token is on the safe side for alphabetic scripts.
-        tokens = request.prompt_chars() // 3 + 16 + request.sampling.max_tokens
-        if self.max_requests is not None and self.requests >= self.max_requests:
-            raise _Stop(f"the budget of {self.max_requests} requests is used up")
-        if self.max_tokens is not None and self.tokens + tokens > self.max_tokens:
-            if self._open:
-                return None
-            raise _Stop(f"the budget of {self.max_tokens} tokens is used up: {self.tokens} are spent")
-        self.requests += 1
-        self._add(tokens, 1)
-        return tokens
-
-    def _add(self, tokens: int, reservations: int) -> None:
-        self.tokens += tokens
-        self._open += reservations
-        if reservations < 0:
-            self.freed.set()
-
-    def release(self, reserved: int) -> None:
-        """Ends a reservation for a request that was not sent."""
-        self.requests -= 1
-        self._add(-reserved, -1)
-
-    def settle(self, reserved: int, request: Request, answer: Answer | None, spent: bool = False) -> None:
-        """Replaces a reservation by what was used.
-
-        A request that failed counts its prompt, and all of the reservation where the server may have answered
-        (``spent``).
-        """
-        prompt = request.prompt_chars() // 4
-        used = reserved if spent else prompt
-        if answer is not None:
-            prompt = answer.prompt_tokens if answer.prompt_tokens is not None else prompt
-            completion = answer.completion_tokens
-            used = prompt + (completion if completion is not None else len(answer.text) // 4)
-        self._add(used - reserved, -1)
 
 
 class Runner:
@@ -195,6 +69,9 @@ class Runner:
         self.stopped = ""
         self.failures: dict[str, str] = {}
         self._prompt_format: str = getattr(backend, "prompt_format", PLAIN_PROMPT)
+        self._origin = {"model": backend.model}
+        if self._prompt_format != PLAIN_PROMPT:
+            self._origin["prompt_format"] = self._prompt_format
         self._fatal: BaseException | None = None
         self._sleep = sleep
         self._random = random.Random()
@@ -220,9 +97,10 @@ class Runner:
         syncing = asyncio.create_task(self.folder.sync_forever())
         syncing.add_done_callback(self._stop_with)
         try:
-            for _ in range(self.limits.max_tries):
-                if not await self._round() or self.stopped:
-                    break
+            with _settled_heap():
+                for _ in range(self.limits.max_tries):
+                    if not await self._round() or self.stopped:
+                        break
         finally:
             self._bar.close()
             syncing.cancel()
@@ -316,7 +194,7 @@ class Runner:
             outcome = await self._answer(request)
             self._keep(key, request, outcome)
             return outcome
-        except _Stop as stop:
+        except Stop as stop:
             self.stopped = self.stopped or str(stop)
         except TkreError as error:
             self.stopped = self.stopped or str(error)
@@ -343,7 +221,7 @@ class Runner:
         """Waits until a request may be sent; returns the tokens reserved for it.
 
         Raises:
-            _Stop: It may not be sent any more.
+            Stop: It may not be sent any more.
         """
         # In the order of the requests, so that a small one doesn't take what a large one before it waits for.
         async with self._turns:
@@ -356,7 +234,7 @@ class Runner:
             await self._sleep(pause * self._random.uniform(1, 1.1))
         if self.stopped:
             self.budget.release(reserved)
-            raise _Stop(self.stopped)
+            raise Stop(self.stopped)
         return reserved
 
     async def _answer(self, request: Request) -> Answer | str:
@@ -400,60 +278,32 @@ class Runner:
         """Judges the candidates of an answer that were not judged before, and writes what became of them."""
         done = self.folder.processed.pop(key, None)
         if done is None or not done.whole:
-            done = self._judge_candidates(job, request, key, answer, done or Processed(0))
+            done = done or Processed(0)
+            accepted, rejected = judge_answer(job, request, key, answer, done, self._origin)
+            self.folder.write(job.relation, accepted, rejected)
         good = sum(done.accepted.values())
         job.accepted += good
         self._judged, self._good = self._judged + done.of, self._good + good
         self._bar.set_postfix_str(f"accepted {self._good / max(self._judged, 1):.0%}", refresh=False)
         self._bar.update(good)
 
-    def _judge_candidates(self, job: Job, request: Request, key: str, answer: Answer, done: Processed) -> Processed:
-        accepted: list[dict[str, Any]] = []
-        rejected: list[dict[str, Any]] = []
-        failure: Rejection | None = None
-        try:
-            candidates = job.parse(answer.text)
-        except UnparseableError as error:
-            cut = " (cut off by its length)" if answer.finish == "length" else ""
-            candidates, failure = [answer.text[:_CLIPPED]], Rejection("unparseable", f"{error}{cut}")
-        done.of = len(candidates)
-        place = {"request": key, "of": len(candidates)}
-        for index, candidate in enumerate(candidates):
-            if index in done.accepted:
-                continue
-            try:
-                if failure is not None:
-                    raise failure
-                if index >= request.count:
-                    raise Rejection("surplus", f"{request.count} asked for")
-                record, further = job.judge(candidate, f"{key[:16]}-{index}")
-            except Rejection as reason:
-                done.accepted[index] = False
-                why = {"reason": reason.reason, "detail": reason.detail}
-                origin = {"relation": job.relation, "job": job.name}
-                kept = candidate if _writable(candidate) else answer.text[:_CLIPPED]
-                rejected.append({**place, "index": index, **origin, **why, "candidate": kept})
-            else:
-                done.accepted[index] = True
-                provenance = {**place, "index": index, "attempt": request.attempt, **job.provenance, **further}
-                provenance["model"] = self.backend.model
-                if self._prompt_format != PLAIN_PROMPT:
-                    provenance["prompt_format"] = self._prompt_format
-                accepted.append({**record, "provenance": provenance})
-        self.folder.write(job.relation, accepted, rejected)
-        return done
-
-
-def _writable(candidate: Any) -> bool:
-    """Whether a candidate nests no deeper than any sample has a reason to."""
-    level = [candidate]
-    for _ in range(_DEEPEST):
-        inner = [
-            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
-        ]
-        level = [value for values in inner for value in values]
-    return not level
-
 
 def _done(outcome: Any) -> bool:
     return not isinstance(outcome, asyncio.Task) or outcome.done()
+
+
+@contextlib.contextmanager
+def _settled_heap() -> Iterator[None]:
+    """Leaves what is in memory now out of garbage collection.
+
+    To look through all that the libraries have made takes as long as hundreds of requests, and frees nothing.
+    """
+    if gc.get_freeze_count():
+        # Somebody else has seen to it, and would be undone.
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

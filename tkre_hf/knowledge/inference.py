@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 from urllib.request import getproxies
 
 import aiohttp
 
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.backends import (
+from tkre_hf.knowledge.backends import Answer, RefusedError, Request, TransientError, UnconstrainedError
+from tkre_hf.knowledge.http import (
     API_KEY_VARIABLE,
-    Answer,
     Constraint,
     Redactor,
-    RefusedError,
-    Request,
-    TransientError,
-    UnconstrainedError,
     error_message,
     find_token,
     get_json,
@@ -27,6 +23,9 @@ from tkre_hf.knowledge.backends import (
     read_body,
 )
 from tkre_hf.knowledge.parse import MAX_ANSWER_CHARS
+
+# The field in which an answer that the backend has read passes through the hub's client.
+_READ = "tkre_answer"
 
 
 class _OpenAISchema(dict[str, Any]):
@@ -167,7 +166,7 @@ class InferenceBackend:
     def _client(self) -> Any:
         return self._client_class(**self._arguments)
 
-    async def post(self, parameters: Any) -> bytes | None:
+    async def post(self, parameters: Any) -> Answer | None:
         """Posts a request through one session, with a connection for each that is under way.
 
         Before 1.0 the hub's client opens a connection for every request; since then it looks through all connections
@@ -175,7 +174,7 @@ class InferenceBackend:
         rest.
 
         Returns:
-            The body; None where the hub's client is to post, which it does for streams and hosted providers.
+            The answer; None where the hub's client is to post, which it does for streams and hosted providers.
         """
         self._posted = True
         if self._session is None:
@@ -184,7 +183,7 @@ class InferenceBackend:
             if response.status != 200:
                 said = self._redact(error_message(await response.content.read(10_000)))
                 raise_for_status(response.status, said, response.headers.get("Retry-After"), self._where)
-            return await read_body(response)
+            return _read(await read_body(response))
 
     def _sort(self, error: Exception) -> None:
         """Raises the fault that an error of either HTTP library (aiohttp to hub 0.x, httpx from 1.0) stands for."""
@@ -227,25 +226,53 @@ def _posting_client(backend: InferenceBackend) -> type[Any]:
 
     class PostingClient(AsyncInferenceClient):
         async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> Any:
-            body = await backend.post(request_parameters)
-            return await super()._inner_post(request_parameters, stream=stream) if body is None else body
+            answer = await backend.post(request_parameters)
+            if answer is None:
+                return await super()._inner_post(request_parameters, stream=stream)
+            # Of a completion's own fields the client makes objects that copy all they hold, level by level: that takes
+            # longer than the rest of what it does. A field it doesn't know it leaves as it is.
+            return {_READ: answer}
 
     return PostingClient
 
 
 def _answer(output: Any) -> Answer:
+    """The answer in what the hub's client returns."""
+    if (answer := getattr(output, _READ, None)) is not None:
+        return cast(Answer, answer)
     choice = output.choices[0]
-    if choice.finish_reason is None and choice.message.content is None:
-        raise ValueError("neither text nor a reason for its end")
-    return Answer(choice.message.content or "", _finish(choice.finish_reason), *_usage(output.usage))
+    return _checked(choice.message.content, choice.finish_reason, output.usage)
 
 
-def _finish(reason: str | None) -> str:
+def _read(body: bytes) -> Answer:
+    """The answer in the body of a chat completion.
+
+    Raises:
+        TransientError: There is none in it; ValueError, LookupError, TypeError, AttributeError and RecursionError
+            likewise.
+    """
+    completion = json.loads(body.decode())
+    choice = completion["choices"][0]
+    return _checked(choice["message"].get("content"), choice.get("finish_reason"), completion.get("usage"))
+
+
+def _checked(text: Any, finish: Any, usage: Any) -> Answer:
+    if text is None and finish is None:
+        raise TransientError("no chat completion: neither text nor a reason for its end")
+    if not isinstance(text, str | None):
+        raise TransientError("no chat completion: what should be the text is something else")
+    return Answer(text or "", _finish(finish), *_usage(usage))
+
+
+def _finish(reason: Any) -> str:
     return "length" if reason in ("length", "max_tokens") else "stop"
 
 
 def _usage(usage: Any) -> tuple[int | None, int | None]:
-    return (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
+    """The tokens of prompt and answer; what is no count is none."""
+    counts = usage if type(usage) is dict else getattr(usage, "__dict__", {})
+    prompt, answer = (counts.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    return prompt if isinstance(prompt, int) else None, answer if isinstance(answer, int) else None
 
 
 def _server_message(error: Exception, response: Any) -> str:

@@ -18,6 +18,8 @@ from tkre_hf.data.schema import Record
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import PLAIN_PROMPT, Answer
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
+
 
 class JsonLines:
     """A file of JSON lines that only grows.
@@ -54,8 +56,10 @@ class JsonLines:
         Raises:
             TkreError: The disk is full or broken; the file is as it was before.
         """
+        if not rows:
+            return self.size
         # A lone surrogate, which JSON can spell and UTF-8 can't, becomes its JSON escape again.
-        text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+        text = "".join(_ENCODER.encode(row) + "\n" for row in rows)
         data = text.encode("utf-8", "backslashreplace")
         offset, view = self.size, memoryview(data)
         try:

@@ -23,6 +23,8 @@ _SAMPLE_BEGINS = re.compile(r'\{\s*(?:\Z|"(?![^"]*"\s*:\s*[\[{]))')
 _TOO_DEEP = f"nested deeper than {_MAX_DEPTH} levels"
 _FIELD = re.compile(r"\b(relation|context|head entity|head type|tail entity|tail type)\s*:", re.I)
 _LINE_FIELDS = ["context", "head_entity", "head_type", "tail_entity", "tail_type"]
+_PLAIN_KEYS = frozenset((*_LINE_FIELDS, "relation", "explanation", "cues"))
+_DECODER = json.JSONDecoder()
 
 
 class UnparseableError(ValueError):
@@ -118,7 +120,12 @@ def _plain_keys(item: Any) -> Any:
     """Field names however a model writes them: "Head Entity" is ``head_entity``."""
     if not isinstance(item, dict):
         return item
-    return {re.sub(r"[\s-]+", "_", key.strip().lower()): value for key, value in item.items()}
+    return {_plain_key(key): value for key, value in item.items()}
+
+
+def _plain_key(key: str) -> str:
+    # Nearly all keys are what they should be.
+    return key if key in _PLAIN_KEYS else re.sub(r"[\s-]+", "_", key.strip().lower())
 
 
 def _json_spans(text: str) -> Iterator[tuple[tuple[int, int], Any]]:
@@ -126,12 +133,11 @@ def _json_spans(text: str) -> Iterator[tuple[tuple[int, int], Any]]:
 
     One that is nested too deep is a :class:`Fragment`, and so is the beginning of a sample that can't be read.
     """
-    decoder = json.JSONDecoder()
     position, starts = 0, 0
     while (opening := _OPENING.search(text, position)) and starts < _MAX_STARTS:
         start = opening.start()
         try:
-            value, position = decoder.raw_decode(text, start)
+            value, position = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
             position, starts = opening.end(), starts + 1
             if _SAMPLE_BEGINS.match(text, start):

@@ -10,10 +10,11 @@ from typing import Any
 
 from tkre_hf.data import load_records, load_relation_info
 from tkre_hf.data.schema import Record
-from tkre_hf.knowledge.backends import PLAIN_PROMPT, Backend, RecordedBackend, Sampling
+from tkre_hf.knowledge.backends import PLAIN_PROMPT, Backend, Sampling
+from tkre_hf.knowledge.budget import Limits
 from tkre_hf.knowledge.duplicates import LEAST_THRESHOLD
-from tkre_hf.knowledge.generate import Limits
 from tkre_hf.knowledge.prompts import sentence_of
+from tkre_hf.knowledge.recorded import RecordedBackend
 from tkre_hf.knowledge.schema import RelationSchema, complete_schemas
 
 BACKENDS = ("inference", "tgi", "transformers", "recorded")

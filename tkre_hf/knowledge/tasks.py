@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from tkre_hf.data.schema import Record
 from tkre_hf.knowledge.backends import Request, Sampling
 from tkre_hf.knowledge.duplicates import NearDuplicateIndex
-from tkre_hf.knowledge.generate import Job
+from tkre_hf.knowledge.jobs import Job
 from tkre_hf.knowledge.parse import parse_explanation, parse_samples
 from tkre_hf.knowledge.prompts import (
     PromptTemplate,
@@ -154,6 +154,8 @@ def sample_jobs(
     prompts = [part for schema in schemas.values() for part in _fixed(template, schema)]
     validator = SampleValidator(TextChecks.of(texts, prompts), index)
 
+    shape = lru_cache(maxsize=None)(samples_json_schema)
+
     def ask(schema: RelationSchema, attempt: int, count: int, offset: int) -> Request:
         shown = demonstrations(schema.relation, attempt, shots)
         return Request(
@@ -161,7 +163,7 @@ def sample_jobs(
             attempt=attempt,
             relation=schema.relation,
             messages=template.render(samples_values(schema, shown, count)),
-            json_schema=samples_json_schema(schema, count),
+            json_schema=shape(schema, count),
             sampling=dataclasses.replace(sampling, seed=sampling.seed + attempt),
             count=count,
             offset=offset,

@@ -6,14 +6,10 @@ import json
 from typing import Any
 
 from tkre_hf.errors import TkreError
-from tkre_hf.knowledge.backends import (
-    PLAIN_PROMPT,
-    Answer,
+from tkre_hf.knowledge.backends import PLAIN_PROMPT, Answer, RefusedError, Request, TransientError
+from tkre_hf.knowledge.http import (
     Constraint,
     Redactor,
-    RefusedError,
-    Request,
-    TransientError,
     error_message,
     find_token,
     get_json,
