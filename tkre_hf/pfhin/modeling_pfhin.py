@@ -46,6 +46,9 @@ class PFHINPreTrainedModel(PreTrainedModel):
             nn.init.zeros_(module.bias)
         elif isinstance(module, NodeEmbeddings):
             nn.init.normal_(module.mask, std=std)
+            if module.widen is not None:
+                # So that who a node is counts from the first step for as much as what else it is read by.
+                nn.init.normal_(module.widen.weight, std=module.widen.in_features**-0.5)
         elif isinstance(module, MaskedNodeHead) and module.bias is not None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LSTM):
