@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": ("train both stages on the bundled corpus, evaluate, and write ./tkre-bert", "tkre_hf.demo"),
     "generate": ("have an LLM write explanations and samples for your relations", "tkre_hf.knowledge.cli"),
     "evaluate": ("measure a checkpoint's few-shot accuracy", "tkre_hf.evaluation.cli"),
+    "hin": ("pre-train on a typed network, embed its nodes, find similar ones", "tkre_hf.hin_cli"),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from datasets import Dataset
 from huggingface_hub.errors import HFValidationError
-from transformers import PretrainedConfig, set_seed
+from transformers import PretrainedConfig, TrainingArguments, set_seed
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -55,6 +55,7 @@ __all__ = [
     "build",
     "find_checkpoint",
     "resolve_backbone",
+    "settings_errors",
     "train_mslm",
     "train_scl",
     "training_summary",
@@ -95,7 +96,7 @@ def train_mslm(args: StageArguments, training_args: MSLMTrainingArguments) -> Pa
     data = load_training_records(args, training_args)
     processor, model = build(TKREForMaskedSpanLM, args, training_args, data.records)
     dataset = _encode(data.records, processor)
-    with _settings_errors():
+    with settings_errors():
         trainer = MSLMTrainer(model, training_args, dataset, processor)
         trainer.batch_sampler()
     return _train(trainer, args, data, resume)
@@ -127,7 +128,7 @@ def train_scl(args: SCLStageArguments, training_args: SCLTrainingArguments) -> P
     info = relation_texts(args, relations)
     anchors = processor.encode_anchors([i.name for i in info.values()], [i.description for i in info.values()])
     groups, shares = batch_shares(args, data)
-    with _settings_errors():
+    with settings_errors():
         trainer = SCLTrainer(model, training_args, dataset, anchors, processor, groups, shares)
         trainer.batch_sampler()
     return _train(trainer, args, data, resume, _normalize_space)
@@ -192,7 +193,7 @@ def _from_backbone(
 ) -> tuple[TKREProcessor, _Model]:
     backbone = resolve_backbone(args.backbone)
     options = {"revision": args.revision or "main", "trust_remote_code": args.trust_remote_code}
-    with _settings_errors(), _loading_errors(f"the backbone {args.backbone}"):
+    with settings_errors(), _loading_errors(f"the backbone {args.backbone}"):
         marker = get_marker(args.marker or "entity_marker")
         types = _entity_types(records) if marker.typed and marker.special else []
         processor = TKREProcessor.from_backbone(
@@ -212,7 +213,7 @@ def _from_backbone(
 def _from_checkpoint(
     model_class: type[_Model], args: StageArguments, checkpoint: str, settings: dict[str, Any]
 ) -> tuple[TKREProcessor, _Model]:
-    with _settings_errors(), _loading_errors(f"the checkpoint {checkpoint}"):
+    with settings_errors(), _loading_errors(f"the checkpoint {checkpoint}"):
         model_type = PretrainedConfig.get_config_dict(checkpoint)[0].get("model_type")
         if model_type != TKREConfig.model_type:
             raise TkreError(f"{checkpoint} holds no TKRE model but a {model_type}: give it as the backbone")
@@ -233,11 +234,11 @@ def _entity_types(records: Dataset) -> list[str]:
 
 
 def _encode(records: Dataset, processor: TKREProcessor, relations: Sequence[str] | None = None) -> EncodedRecords:
-    with _settings_errors():
+    with settings_errors():
         return EncodedRecords(records, processor, relations)
 
 
-def find_checkpoint(training_args: TKRETrainingArguments) -> str | None:
+def find_checkpoint(training_args: TrainingArguments) -> str | None:
     """Where to go on from; and sees to it that an earlier run's work is not written over.
 
     A checkpoint that was being written when its run was killed is not whole, and is passed over by ``auto``.
@@ -289,7 +290,7 @@ def _normalize_space(trainer: MSLMTrainer | SCLTrainer, folder: Path) -> None:
     if args.within_class_shrinkage is None:
         return
     model = TKREForPreTraining.from_pretrained(folder).to(args.device)  # type: ignore[arg-type]
-    with _settings_errors(), torch.autocast(args.device.type, torch.bfloat16, enabled=bool(args.bf16)):
+    with settings_errors(), torch.autocast(args.device.type, torch.bfloat16, enabled=bool(args.bf16)):
         rows = sample_per_label(dataset.labels, args.within_class_sentences, args.seed)
         vectors = embed_records(model.base, trainer.processing_class, dataset, rows=rows)
         labels = torch.from_numpy(dataset.labels[rows])
@@ -357,7 +358,7 @@ def _without_folders(name: str) -> str:
 
 
 @contextmanager
-def _settings_errors() -> Iterator[None]:
+def settings_errors() -> Iterator[None]:
     """What trainer, samplers and processor refuse is a setting or a row of the user's."""
     try:
         yield

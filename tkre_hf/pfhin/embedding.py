@@ -17,7 +17,7 @@ from tkre_hf.errors import TkreError
 from .graph import HeteroGraph
 from .inputs import NodeReader, walker_for
 from .modeling_pfhin import PFHINModel, PFHINPreTrainedModel
-from .walks import Walker
+from .walks import Walker, WalkSettings
 
 FloatArray = NDArray[np.float32]
 
@@ -48,8 +48,6 @@ class Neighborhoods:
             self.walker, parts = walker_for(graph, model.config, seed)
         else:
             settings = {name: value for name, value in model.config.walk.items() if name != "rank"}
-            from .walks import WalkSettings
-
             self.walker, parts = Walker(graph, ranked[0], WalkSettings(**settings), seed), ranked[1]
         self.parts = parts
         self.reader = NodeReader(graph, parts, model.config, text_embeds)

@@ -1,7 +1,8 @@
 """Node embeddings to start from, by a singular value decomposition of the graph: a reported switch, not the default.
 
-The decomposition is of the positive pointwise mutual information of a step along an edge, smoothed over the graph, much
-as ProNE does it (Zhang et al., IJCAI 2019, who smooth with a band-pass filter): seconds where word2vec takes minutes.
+The decomposition is of the positive pointwise mutual information of a step along an edge, smoothed over the graph,
+much as ProNE does it (Zhang et al., IJCAI 2019, who smooth with a band-pass filter): seconds where word2vec takes
+minutes.
 """
 
 from __future__ import annotations

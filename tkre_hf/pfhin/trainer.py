@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from .data_collator import PreTrainingCollator
+from .embedding import Neighborhoods
 from .graph import HeteroGraph
-from .inputs import NodeReader, walker_for
 from .modeling_pfhin import PFHINForPreTraining
 from .pairs import PairSampler
 from .sampling import EpochBatchSampler, EpochDataLoader, KeyDataset
@@ -31,6 +31,7 @@ class PFHINTrainer(Trainer):
         args: The settings.
         graph: Without what is held out. It may be memory-mapped.
         text_embeds: Each node's text vector, ``(nodes, text_size)``, for a model that reads them.
+        ranked: Ranks of the graph's nodes and the quantiles they are made of, where they are at hand already.
     """
 
     args: PFHINTrainingArguments
@@ -42,12 +43,14 @@ class PFHINTrainer(Trainer):
         args: PFHINTrainingArguments,
         graph: HeteroGraph,
         text_embeds: NDArray[np.float32] | None = None,
+        ranked: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
         **kwargs: Any,
     ) -> None:
-        walker, parts = walker_for(graph, model.config, args.seed)
+        read = Neighborhoods(model, graph, args.seed, text_embeds, ranked)
+        self.reader = read.reader
         collator = PreTrainingCollator(
-            walker,
-            NodeReader(graph, parts, model.config, text_embeds),
+            read.walker,
+            read.reader,
             PairSampler(graph, args.negatives, args.seed),
             args.mask_rate,
             args.hidden_share,

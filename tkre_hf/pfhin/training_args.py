@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 import torch
 from transformers import TrainingArguments
+
+from tkre_hf.precision import bf16_supported
 
 from .masking import HIDDEN_SHARE, REPLACED_SHARE
 from .pairs import NEGATIVES
@@ -42,7 +45,18 @@ class PFHINTrainingArguments(TrainingArguments):
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Leave off: the collator reads nodes."})
 
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "bfloat16 autocast; by default where the processor or the GPU has it, unless the launcher or fp16 "
+            "says otherwise."
+        },
+    )
+
     def __post_init__(self) -> None:
+        if self.bf16 is None:
+            launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+            self.bf16 = launcher == "no" and not self.fp16 and bf16_supported(self.use_cpu)
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         # transformers 4 keeps the share apart from the number of steps.
         if hasattr(TrainingArguments, "warmup_ratio") and 0 < self.warmup_steps < 1:
