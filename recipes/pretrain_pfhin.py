@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tkre_hf.arguments import log_to_console, parse_arguments, run
-from tkre_hf.hin_training import PFHINStageArguments, PFHINTrainingArguments, pretrain
+from tkre_hf.hin_training import PFHINStageArguments, pretrain
+from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:

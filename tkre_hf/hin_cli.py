@@ -31,7 +31,8 @@ class SimilarArguments:
 
 
 def _pretrain(argv: Sequence[str], prog: str) -> int:
-    from tkre_hf.hin_training import PFHINStageArguments, PFHINTrainingArguments, pretrain
+    from tkre_hf.hin_training import PFHINStageArguments, pretrain
+    from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 
     description = f"Pre-trains PF-HIN on a network.\n\n{prog} --network my_network --output_dir my_model"
     args, training_args = parse_arguments((PFHINStageArguments, PFHINTrainingArguments), argv, description)

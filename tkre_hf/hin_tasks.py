@@ -180,12 +180,15 @@ def _finetune_nodes(args: FinetuneArguments, training_args: TrainingArguments, t
         )
     trainer.train()
     trainer.save_model()
-    scores = {}
+    scores: dict[str, float] = {}
     for part in ("val", "test"):
         nodes = parts[part]
-        predicted = predict_nodes(model, neighborhoods, nodes, args.num_walks).argmax(-1)
+        probabilities = predict_nodes(model, neighborhoods, nodes, args.num_walks)
         prefix = "" if part == "test" else "val_"
-        scores |= {f"{prefix}{name}": value for name, value in f1_scores(tables.labels[nodes], predicted).items()}
+        scores |= {
+            f"{prefix}{name}": value
+            for name, value in f1_scores(tables.labels[nodes], probabilities.argmax(-1)).items()
+        }
     return scores
 
 

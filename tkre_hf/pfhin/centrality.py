@@ -106,7 +106,9 @@ def ranks(
         parts = np.repeat(quantiles(graph.degree.astype(float))[:, None], 3, axis=1)
     else:
         parts = quantiles(centralities(graph, sampled_above, pivots, seed))
-    return parts @ np.asarray(weights, float) / sum(weights), parts
+    # Not a matrix product, whose rounding depends on where a row stands.
+    total = sum(weight * column for weight, column in zip(weights, parts.T, strict=True))
+    return np.asarray(total) / sum(weights), parts
 
 
 def _adjacency(graph: HeteroGraph) -> Any:

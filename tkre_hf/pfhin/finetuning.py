@@ -159,7 +159,7 @@ def predict_nodes(
 ) -> NDArray[np.float32]:
     """Class probabilities, the mean over several neighbourhoods of each node, ``(nodes, num_labels)``."""
     model.eval()
-    total = torch.zeros(len(nodes), model.config.num_labels)
+    total = torch.zeros(len(nodes), model.classifier.out_features)
     for epoch in range(num_walks):
         for start in range(0, len(nodes), batch_size):
             inputs = neighborhoods.inputs(nodes[start : start + batch_size], epoch)

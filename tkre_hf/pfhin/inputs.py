@@ -129,22 +129,22 @@ class NodeReader:
         """
         nodes = sequences.nodes
         shown = nodes if shown is None else shown
-        safe = np.maximum(shown, 0)
+        safe, valid = np.maximum(shown, 0), nodes != NONE
         inputs: dict[str, Any] = {
             "node_types": self.types(nodes),
             "edge_types": self._edge_type[sequences.edge_type],
             "hops": sequences.hops,
             "visits": sequences.visits,
-            "ranks": self._parts[safe],
-            "degrees": self._degree[safe],
-            "attention_mask": (nodes != NONE).astype(np.int64),
+            "ranks": self._parts[safe] * valid[..., None],
+            "degrees": self._degree[safe] * valid,
+            "attention_mask": valid.astype(np.int64),
         }
         if self.rows is not None:
-            inputs["node_ids"] = self.rows[safe]
+            inputs["node_ids"] = self.rows[safe] * valid
         if self._features is not None:
-            inputs["features"] = np.asarray(self._features[safe])
+            inputs["features"] = np.where(valid[..., None], self._features[safe], np.float32(0))
         if self._text is not None:
-            inputs["text_embeds"] = np.asarray(self._text[safe])
+            inputs["text_embeds"] = np.where(valid[..., None], self._text[safe], np.float32(0))
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in inputs.items()}
 
 

@@ -94,9 +94,11 @@ def train_complex(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    features = [torch.from_numpy(vectors) for _, vectors in folds] or [None]
+    features: list[Tensor | None] = [torch.from_numpy(vectors) for _, vectors in folds]
+    features = features or [None]
     places = [place for place, _ in folds] or [np.arange(len(triples))]
-    model = ComplEx(num_nodes, num_types, size, 0 if features[0] is None else features[0].shape[1])
+    first = features[0]
+    model = ComplEx(num_nodes, num_types, size, 0 if first is None else first.shape[1])
     optimizer = torch.optim.Adagrad(model.parameters(), lr=learning_rate)
     for _ in range(epochs):
         for fold, rows in _batches(places, batch_size, rng):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def mask_nodes(
     rate: float = MASK_RATE,
     hidden_share: float = HIDDEN_SHARE,
     replaced_share: float = REPLACED_SHARE,
-    salt: IntArray | int = 0,
+    salt: NDArray[Any] | int = 0,
 ) -> MaskedNodes:
     """Chooses the nodes that are asked for, at least one of each sequence: most hidden, some replaced, the rest shown.
 

@@ -30,6 +30,7 @@ from .modeling_parts import (
 class PFHINPreTrainedModel(PreTrainedModel):
     """What all PF-HIN models share: configuration and initialisation."""
 
+    config: PFHINConfig
     config_class = PFHINConfig
     base_model_prefix = "pfhin"
     supports_gradient_checkpointing = False
@@ -260,7 +261,8 @@ class PFHINForNodeClassification(PFHINPreTrainedModel):
         super().__init__(config)
         self.pfhin = PFHINModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        labels: int = config.num_labels or 0
+        self.classifier = nn.Linear(config.hidden_size, labels)
         self.post_init()
 
     def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> PFHINClassifierOutput:

@@ -92,8 +92,13 @@ class Walker:
         if settings.tau != 0:
             if len(rank) and not rank.min() > 0:
                 raise ValueError("ranks must be positive")
-            # In the order of keys, so that sums round alike however nodes are numbered: rows are independent anyway.
-            self._share, self._alias = alias_tables(rank[graph.indices] ** settings.tau, self._indptr)
+            # In the order of keys, so that sums round alike however nodes are numbered.
+            by_key = np.argsort(graph.place)
+            begins = np.concatenate([[0], np.cumsum(self._degree[by_key])])
+            entries = np.repeat(self._indptr[by_key] - begins[:-1], self._degree[by_key]) + np.arange(begins[-1])
+            share, alias = alias_tables(rank[graph.indices[entries]] ** settings.tau, begins)
+            self._share, self._alias = np.empty_like(share), np.empty_like(alias)
+            self._share[entries], self._alias[entries] = share, entries[alias]
         # Place in (type, rank) order, best first: what a sequence's nodes are sorted by.
         order = np.lexsort((graph.place, -rank, graph.node_type))
         self._order = np.empty(graph.num_nodes, np.int64)
