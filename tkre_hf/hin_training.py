@@ -14,6 +14,7 @@ from transformers import set_seed
 
 from tkre_hf.data.hin import HINTables, read_hin, read_links
 from tkre_hf.errors import TkreError
+from tkre_hf.hin_baselines import deepwalk
 from tkre_hf.pfhin.centrality import ranks
 from tkre_hf.pfhin.embedding import Neighborhoods
 from tkre_hf.pfhin.graph import HeteroGraph
@@ -29,6 +30,8 @@ from tkre_hf.training import find_checkpoint, resolve_backbone, settings_errors
 logger = logging.getLogger(__name__)
 
 GRAPH, TEXTS = "graph", "texts.npy"
+
+INITS = ("random", "svd", "deepwalk")
 
 
 @dataclass
@@ -59,7 +62,8 @@ class PFHINStageArguments(NetworkArguments):
         },
     )
     init: str = field(
-        default="random", metadata={"help": "What node embeddings start from: random, or svd of the graph."}
+        default="random",
+        metadata={"help": "What node embeddings start from: random, svd of the graph, or deepwalk (needs gensim)."},
     )
     embedding_size: int | None = field(
         default=64, metadata={"help": "Width of node embeddings; null: hidden_size, without factorization."}
@@ -147,10 +151,10 @@ def pretrain(args: PFHINStageArguments, training_args: PFHINTrainingArguments) -
     Raises:
         TkreError: A setting or a row is wrong, or the folder holds another run's work.
     """
-    if args.init not in ("random", "svd"):
-        raise TkreError(f"init is {args.init!r}: expected random or svd")
-    if args.init == "svd" and not args.ids:
-        raise TkreError("init: svd starts node embeddings, and with ids: false there are none")
+    if args.init not in INITS:
+        raise TkreError(f"init is {args.init!r}: expected {', '.join(INITS)}")
+    if args.init != "random" and not args.ids:
+        raise TkreError(f"init: {args.init} starts node embeddings, and with ids: false there are none")
     if not args.lambda_mnm and not args.lambda_anp:
         raise TkreError("lambda_mnm and lambda_anp are both 0: there is nothing to learn")
     resume = find_checkpoint(training_args)
@@ -172,12 +176,14 @@ def pretrain(args: PFHINStageArguments, training_args: PFHINTrainingArguments) -
         model = PFHINForPreTraining(config)
         trainer = PFHINTrainer(model, training_args, graph, texts, ranked=ranked)
         trainer.batch_sampler()
-        if args.init == "svd" and resume is None:
-            size = args.embedding_size or args.hidden_size
-            initialize_ids(model, trainer.reader, svd_embeddings(graph, size, seed=training_args.seed))
+        cpu = time.process_time()
+        if args.init != "random" and resume is None:
+            size, seed = args.embedding_size or args.hidden_size, training_args.seed
+            vectors = (svd_embeddings if args.init == "svd" else deepwalk)(graph, size, seed=seed)
+            initialize_ids(model, trainer.reader, vectors)
     if training_args.should_log:
         logger.info("%d nodes, %d edges; %d parameters", graph.num_nodes, graph.num_edges, model.num_parameters())
-    start, cpu = time.perf_counter(), time.process_time()
+    start = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=resume)
     trainer.save_model()
     minutes = {
