@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tkre_hf.arguments import parse_arguments
 from tkre_hf.data.hin import read_hin, write_hin
+from tkre_hf.hin_training import PFHINStageArguments, pretrain
+from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 
 from ..pfhin.conftest import make_tables
 from .conftest import CHILD, ROOT, finish
@@ -96,7 +99,9 @@ def test_another_numbering_trains_the_same_weights(network: Path, tmp_path: Path
         weights = []
         for i, folder in enumerate((network, tmp_path / "permuted")):
             out = tmp_path / f"out-{ids}-{i}"
-            finish(start(folder, out, "--max_steps", 4, "--per_device_train_batch_size", 8, "--ids", ids))
+            words = ["--network", folder, "--output_dir", out, *TINY, "--use_cpu", "--bf16", False, "--ids", ids]
+            words += ["--max_steps", 4, "--per_device_train_batch_size", 8, "--disable_tqdm", True]
+            pretrain(*parse_arguments((PFHINStageArguments, PFHINTrainingArguments), [str(word) for word in words]))
             weights.append(load_file(out / "model.safetensors"))
         for name, weight in weights[0].items():
             np.testing.assert_allclose(weights[1][name], weight, atol=1e-5, rtol=0, err_msg=name)

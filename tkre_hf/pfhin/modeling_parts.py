@@ -247,7 +247,7 @@ class MaskedNodeHead(nn.Module):
 class PairHead(nn.Module):
     """Whether a pair of nodes belongs together: of their embeddings, their product and their difference.
 
-    With ``kinds`` there is a head for each edge type, whose first layer they share.
+    With ``kinds`` there is a head for each edge type, whose first layer they share, and each knows head from tail.
     """
 
     def __init__(self, config: PFHINConfig, kinds: int = 0) -> None:
@@ -256,7 +256,7 @@ class PairHead(nn.Module):
         self.directed = kinds > 0
         self.dense = nn.Linear((4 if self.directed else 3) * hidden, hidden)
         self.norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dropout = nn.Dropout(config.classifier_dropout if self.directed else config.hidden_dropout_prob)
         self.out = nn.Linear(hidden, max(kinds, 1))
 
     def forward(self, first: Tensor, second: Tensor, kind: Tensor | None = None) -> Tensor:
