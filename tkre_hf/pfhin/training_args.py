@@ -16,7 +16,7 @@ from .pairs import NEGATIVES
 
 @dataclass
 class PFHINTrainingArguments(TrainingArguments):
-    """How PF-HIN is pre-trained. The defaults are the ones measured in docs/results/pfhin.md."""
+    """How PF-HIN is pre-trained. The defaults are first choices: docs/results/pfhin.md tells what was measured."""
 
     learning_rate: float = field(default=2e-3, metadata={"help": "Peak learning rate."})
     embedding_learning_rate: float | None = field(
