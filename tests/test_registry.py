@@ -27,6 +27,10 @@ for table, name in [
 ]:
     assert type(config) in table
     assert table[type(config)] is getattr(tkre_hf, name), name
+config = AutoConfig.for_model("pfhin")
+assert type(config) is tkre_hf.PFHINConfig, type(config)
+assert MODEL_MAPPING[type(config)] is tkre_hf.PFHINModel
+assert MODEL_FOR_PRETRAINING_MAPPING[type(config)] is tkre_hf.PFHINForPreTraining
 print("registered")
 """
 

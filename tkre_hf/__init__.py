@@ -1,7 +1,7 @@
 """Few-shot relation extraction for the Hugging Face ecosystem.
 
-Importing this package makes transformers' Auto classes know TKRE, and imports neither transformers nor torch: a public
-name's module is imported when the name is first used.
+Importing this package makes transformers' Auto classes know TKRE and PF-HIN, and imports neither transformers nor
+torch: a public name's module is imported when the name is first used.
 """
 
 from __future__ import annotations
@@ -14,12 +14,25 @@ from tkre_hf.registry import register as _register
 if TYPE_CHECKING:
     from tkre_hf.data.episodes import EpisodeDataset
     from tkre_hf.data.fewrel import FewRel
+    from tkre_hf.data.hin import HINTables, read_hin
     from tkre_hf.data.jsonl import OpenNREJsonl
     from tkre_hf.data.kshot import KShotManifest, draw_kshot
     from tkre_hf.data.load import load_records
     from tkre_hf.data.semeval import SemEval2010Task8
     from tkre_hf.data.tacred import Tacred
     from tkre_hf.evaluation.metrics import SemEvalMacroF1, TacredMicroF1
+    from tkre_hf.pfhin.configuration_pfhin import PFHINConfig
+    from tkre_hf.pfhin.embedding import EmbeddingTable
+    from tkre_hf.pfhin.graph import HeteroGraph
+    from tkre_hf.pfhin.modeling_pfhin import (
+        PFHINForLinkPrediction,
+        PFHINForNodeClassification,
+        PFHINForNodeEmbedding,
+        PFHINForPreTraining,
+        PFHINModel,
+    )
+    from tkre_hf.pfhin.trainer import PFHINTrainer
+    from tkre_hf.pfhin.training_args import PFHINTrainingArguments
     from tkre_hf.tkre.configuration_tkre import TKREConfig
     from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
     from tkre_hf.tkre.modeling_tkre import (
@@ -33,12 +46,23 @@ if TYPE_CHECKING:
     from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingArguments, SCLTrainingArguments
 
 __all__ = [
+    "EmbeddingTable",
     "EpisodeDataset",
     "FewRel",
+    "HINTables",
+    "HeteroGraph",
     "KShotManifest",
     "MSLMTrainer",
     "MSLMTrainingArguments",
     "OpenNREJsonl",
+    "PFHINConfig",
+    "PFHINForLinkPrediction",
+    "PFHINForNodeClassification",
+    "PFHINForNodeEmbedding",
+    "PFHINForPreTraining",
+    "PFHINModel",
+    "PFHINTrainer",
+    "PFHINTrainingArguments",
     "RelationTrainer",
     "RelationTrainingArguments",
     "SCLTrainer",
@@ -56,26 +80,35 @@ __all__ = [
     "TacredMicroF1",
     "draw_kshot",
     "load_records",
+    "read_hin",
 ]
 
 # Where each public name lives: a name is imported when it is first asked for.
 _MODULES = {
     "data.episodes": ("EpisodeDataset",),
     "data.fewrel": ("FewRel",),
+    "data.hin": ("HINTables", "read_hin"),
     "data.jsonl": ("OpenNREJsonl",),
     "data.kshot": ("KShotManifest", "draw_kshot"),
     "data.load": ("load_records",),
     "data.semeval": ("SemEval2010Task8",),
     "data.tacred": ("Tacred",),
     "evaluation.metrics": ("SemEvalMacroF1", "TacredMicroF1"),
+    "pfhin.configuration_pfhin": ("PFHINConfig",),
+    "pfhin.embedding": ("EmbeddingTable",),
+    "pfhin.graph": ("HeteroGraph",),
+    "pfhin.modeling_pfhin": (
+        "PFHINForLinkPrediction",
+        "PFHINForNodeClassification",
+        "PFHINForNodeEmbedding",
+        "PFHINForPreTraining",
+        "PFHINModel",
+    ),
+    "pfhin.trainer": ("PFHINTrainer",),
+    "pfhin.training_args": ("PFHINTrainingArguments",),
     "tkre.configuration_tkre": ("TKREConfig",),
     "tkre.modeling_classification": ("TKREForRelationClassification",),
-    "tkre.modeling_tkre": (
-        "TKREForFewShotClassification",
-        "TKREForMaskedSpanLM",
-        "TKREForPreTraining",
-        "TKREModel",
-    ),
+    "tkre.modeling_tkre": ("TKREForFewShotClassification", "TKREForMaskedSpanLM", "TKREForPreTraining", "TKREModel"),
     "tkre.processing_tkre": ("TKREProcessor",),
     "tkre.trainer": ("MSLMTrainer", "RelationTrainer", "SCLTrainer"),
     "tkre.training_args": ("MSLMTrainingArguments", "RelationTrainingArguments", "SCLTrainingArguments"),

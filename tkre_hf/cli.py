@@ -18,6 +18,7 @@ COMMANDS = {
     "generate": ("have an LLM write explanations and samples for your relations", "tkre_hf.knowledge.cli"),
     "train": ("train stage 1 or 2, or a classifier from K labelled rows of each relation", "tkre_hf.training_cli"),
     "evaluate": ("measure a checkpoint's few-shot accuracy", "tkre_hf.evaluation.cli"),
+    "hin": ("pre-train on a typed network, embed its nodes, find similar ones", "tkre_hf.hin_cli"),
 }
 
 

@@ -17,13 +17,13 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 # Model type -> configuration class. All names below are public names of tkre_hf.
-CONFIGS = {"tkre": "TKREConfig"}
+CONFIGS = {"tkre": "TKREConfig", "pfhin": "PFHINConfig"}
 
 # transformers' table -> model type -> class: the tables of AutoModel, AutoModelForMaskedLM and the like.
 MODELS = {
-    "MODEL_MAPPING": {"tkre": "TKREModel"},
+    "MODEL_MAPPING": {"tkre": "TKREModel", "pfhin": "PFHINModel"},
     "MODEL_FOR_MASKED_LM_MAPPING": {"tkre": "TKREForMaskedSpanLM"},
-    "MODEL_FOR_PRETRAINING_MAPPING": {"tkre": "TKREForPreTraining"},
+    "MODEL_FOR_PRETRAINING_MAPPING": {"tkre": "TKREForPreTraining", "pfhin": "PFHINForPreTraining"},
     "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING": {"tkre": "TKREForRelationClassification"},
 }
 PROCESSORS = {"PROCESSOR_MAPPING": {"tkre": "TKREProcessor"}}

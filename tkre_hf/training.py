@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from datasets import Dataset
 from huggingface_hub.errors import HFValidationError
-from transformers import PretrainedConfig, set_seed
+from transformers import PretrainedConfig, TrainingArguments, set_seed
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -56,6 +56,7 @@ __all__ = [
     "build",
     "find_checkpoint",
     "resolve_backbone",
+    "settings_errors",
     "train_mslm",
     "train_scl",
     "training_summary",
@@ -246,7 +247,7 @@ def encode_records(
         return EncodedRecords(records, processor, relations)
 
 
-def find_checkpoint(training_args: TKRETrainingArguments) -> str | None:
+def find_checkpoint(training_args: TrainingArguments) -> str | None:
     """Where to go on from; and sees to it that an earlier run's work is not written over.
 
     A checkpoint that was being written when its run was killed is not whole, and is passed over by ``auto``.

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +65,25 @@ def test_a_benchmark_writes_its_rows(
         )
     assert "| ratio, median" in capsys.readouterr().out
     assert (tmp_path / "benchmarks.md").exists()
+
+
+def test_walks_write_their_rows(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "benchmarks.json"
+    options = ["--num_edges", "2000", "--batches", "2", "--batch_size", "8", "--repetitions", "2"]
+    monkeypatch.setattr(sys, "argv", [str(FOLDER / "walks.py"), *options, "--output", str(output)])
+    module = load("walks")
+    module.main()
+    rows = read_rows(output)
+    assert len(rows) == 9 and all(row.value > 0 and row.benchmark == "walks" for row in rows)
+    # Both step along the same edges with the same preference.
+    benchmark = module.WalksBenchmark(module.BenchmarkArguments(num_edges=50, batch_size=1))
+    star = int(benchmark.graph.degree.argmax())
+    rng = np.random.default_rng(0)
+    plain = [benchmark.plain_walk(star, rng)[1] for _ in range(4000)]
+    nodes = np.concatenate([benchmark.walker.walk(np.array([star]), i)[0][0, :, 1] for i in range(500)])
+    size = benchmark.graph.num_nodes
+    found = [np.bincount(part, minlength=size) / len(part) for part in (plain, nodes)]
+    np.testing.assert_allclose(*found, atol=0.04)
 
 
 def test_the_straightforward_losses_are_ours(load: Any) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 import tkre_hf.evaluation.few_shot
+import tkre_hf.hin_tasks
+import tkre_hf.hin_training
 import tkre_hf.kshot
 import tkre_hf.training
 from tkre_hf.arguments import run
@@ -24,6 +26,8 @@ STAGES = {
     "stage2": ("stage2_scl.py", tkre_hf.training, "train_scl"),
     "kshot": ("finetune_kshot.py", tkre_hf.kshot, "report_chain"),
     "evaluate": ("evaluate_episodes.py", tkre_hf.evaluation.few_shot, "run"),
+    "pretrain": ("pretrain_pfhin.py", tkre_hf.hin_training, "pretrain"),
+    "finetune": ("finetune_pfhin.py", tkre_hf.hin_tasks, "finetune"),
 }
 
 CONFIGS = sorted(path for stage in STAGES for path in (RECIPES / "configs").glob(f"{stage}_*.yaml"))
@@ -41,7 +45,11 @@ def test_every_key_of_a_config_is_a_setting_of_its_recipe(config: Path, monkeypa
     recipe, module, function = STAGES[config.name.partition("_")[0]]
     parsed: list[Any] = []
     monkeypatch.setattr(module, function, lambda *args: parsed.extend(args))
-    main_of(recipe)(["--config", str(config), "--seed", "7"])
+    needed = {"pretrain": ["--network", "x"], "finetune": ["--network", "x", "--model", "x"]}
+    argv = ["--config", str(config), "--seed", "7", *needed.get(config.name.partition("_")[0], [])]
+    if recipe == "finetune_pfhin.py":
+        monkeypatch.setattr(module, function, lambda *args: parsed.extend(args) or {})
+    main_of(recipe)(argv)
     assert parsed and any(getattr(args, "seed", None) == 7 for args in parsed)
 
 

@@ -6,6 +6,7 @@ from tkre_hf.lazy import lazy_exports
 
 # Where each public name lives.
 _MODULES = {
+    "hin": ("EdgeTypeInfo", "HINTables", "Links", "from_triples", "read_hin", "read_links", "write_hin"),
     "schema": ("RECORD_FEATURES", "SOURCES", "Record", "check_span", "make_record", "tokenize_text"),
     "reading": ("SkippedRows",),
     "builder": ("PublishedConfig", "RecordsBuilder", "RecordsConfig"),
@@ -20,13 +21,16 @@ _MODULES = {
 }
 
 __all__ = [
+    "EdgeTypeInfo",
     "Episode",
     "EpisodeDataset",
     "FewRel",
     "FewRelConfig",
     "FewRelEpisodes",
     "FewRelEpisodesConfig",
+    "HINTables",
     "KShotManifest",
+    "Links",
     "OpenNREJsonl",
     "PublishedConfig",
     "RECORD_FEATURES",
@@ -44,15 +48,19 @@ __all__ = [
     "complete_relation_info",
     "draw_kshot",
     "find_kshot",
+    "from_triples",
     "load_kshot_split",
     "load_records",
     "load_relation_info",
     "load_sample",
     "make_record",
     "published_splits",
+    "read_hin",
+    "read_links",
     "read_relation_info",
     "records_builder",
     "tokenize_text",
+    "write_hin",
 ]
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULES)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from tkre_hf.precision import bf16_supported as bf16_supported
+
 from .masking import CUE_RATE, ENTITY_RATE, OTHER_RATE
 
 
@@ -101,14 +103,3 @@ class SCLTrainingArguments(TKRETrainingArguments):
         default=40, metadata={"help": "Sentences of each relation that this variation is measured on."}
     )
     num_irrelevant: int = field(default=4, metadata={"help": "Irrelevant spans drawn from each sentence."})
-
-
-def bf16_supported(use_cpu: bool = False) -> bool:
-    """Whether the GPU, or the processor where there is none or it isn't used, multiplies in bfloat16 itself.
-
-    A processor does with AMX or AVX512-BF16; without either bfloat16 is emulated, which is slower than float32.
-    """
-    if torch.cuda.is_available() and not use_cpu:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return any(check() for check in checks if check is not None)

@@ -1,0 +1,108 @@
+"""Pre-training learns from structure, its parts make up the whole, and settings are checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import set_seed
+
+from tkre_hf.pfhin.embedding import Neighborhoods, embed_nodes
+from tkre_hf.pfhin.graph import HeteroGraph
+from tkre_hf.pfhin.initialization import initialize_ids, svd_embeddings
+from tkre_hf.pfhin.inputs import NodeReader
+from tkre_hf.pfhin.modeling_pfhin import PFHINForPreTraining
+from tkre_hf.pfhin.tasks import similarity_search
+from tkre_hf.pfhin.trainer import PFHINTrainer
+from tkre_hf.pfhin.training_args import PFHINTrainingArguments
+
+from .conftest import make_tables
+from .test_modeling import small
+
+
+def train(graph: HeteroGraph, folder: Path, **settings: Any) -> tuple[PFHINForPreTraining, list[dict[str, float]]]:
+    set_seed(0)
+    model = PFHINForPreTraining(small(graph, hidden_size=32, embedding_size=16))
+    args = PFHINTrainingArguments(
+        output_dir=str(folder),
+        **{
+            "max_steps": 200,
+            "per_device_train_batch_size": 32,
+            "learning_rate": 5e-3,
+            "logging_steps": 20,
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "use_cpu": True,
+            "bf16": False,
+            **settings,
+        },
+    )
+    trainer = PFHINTrainer(model, args, graph)
+    trainer.train()
+    return model, [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def gain(graph: HeteroGraph, tables: Any, folder: Path) -> tuple[float, list[dict[str, float]]]:
+    """How much better than chance people of one group find each other, after pre-training on a graph."""
+    model, logs = train(graph, folder)
+    people = np.flatnonzero(tables.labels >= 0)
+    vectors = embed_nodes(model, Neighborhoods(model, graph), people)
+    return similarity_search(vectors, tables.labels[people], k=5, pairs=3000)["similarity_auc"] - 50, logs
+
+
+def test_it_learns_from_structure_and_from_nothing_else(tmp_path: Path) -> None:
+    tables = make_tables(90, per_person=8)
+    graph = HeteroGraph.from_tables(tables)
+    own, logs = gain(graph, tables, tmp_path / "own")
+    assert logs[-1]["mnm_loss"] < logs[0]["mnm_loss"] - 0.3 and {"anp_loss", "loss"} <= set(logs[0])
+    # With its edges shuffled (degrees and types as before) the gain is gone.
+    shuffled, _ = gain(graph.shuffled(0), tables, tmp_path / "shuffled")
+    assert own > 25 and shuffled < own / 3
+
+
+def test_accumulated_steps_are_one_batch(graph: HeteroGraph, tmp_path: Path) -> None:
+    settings = {"max_steps": 2, "adam_epsilon": 1e-6}
+    whole, _ = train(graph, tmp_path / "whole", **settings)
+    parts, _ = train(
+        graph, tmp_path / "parts", per_device_train_batch_size=16, gradient_accumulation_steps=2, **settings
+    )
+    # The order of nodes is drawn for batches of its own, but of both sizes from the same permutation.
+    for (name, one), two in zip(whole.named_parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(two, one, atol=1e-5, rtol=0, msg=name)
+
+
+def test_node_embeddings_have_a_rate_and_no_decay(graph: HeteroGraph, tmp_path: Path) -> None:
+    model = PFHINForPreTraining(small(graph))
+    args = PFHINTrainingArguments(str(tmp_path), embedding_learning_rate=0.5, weight_decay=0.1, use_cpu=True)
+    groups = PFHINTrainer(model, args, graph).create_optimizer().param_groups
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    found = {name: rates[id(p)] for name, p in model.named_parameters()}
+    assert len(found) == len(rates)
+    assert found["pfhin.embeddings.ids.weight"] == (0.5, 0.0)
+    assert found["pfhin.embeddings.hops.weight"] == (args.learning_rate, 0.0)
+    assert found["pfhin.groups.0.qkv.weight"] == (args.learning_rate, 0.1)
+    assert found["pfhin.groups.0.qkv.bias"] == (args.learning_rate, 0.0)
+
+
+def test_svd_tells_groups_apart_and_is_put_where_it_belongs(graph: HeteroGraph) -> None:
+    tables = make_tables()
+    vectors = svd_embeddings(graph, 16)
+    people = np.flatnonzero(tables.labels >= 0)
+    assert similarity_search(vectors[people], tables.labels[people], k=5, pairs=3000)["similarity_auc"] > 60
+    order = np.random.default_rng(0).permutation(graph.num_nodes)
+    np.testing.assert_allclose(svd_embeddings(graph.permuted(order), 16), vectors[order], atol=1e-4)
+    model = PFHINForPreTraining(small(graph, embedding_size=16))
+    reader = Neighborhoods(model, graph).reader
+    initialize_ids(model, reader, vectors, std=0.1)
+    weight = model.pfhin.embeddings.ids.weight.detach().numpy()
+    assert reader.rows is not None
+    np.testing.assert_allclose(weight[reader.rows] / 0.1, vectors / np.sqrt((vectors**2).mean()), atol=1e-5)
+    with pytest.raises(ValueError, match="expected vectors of shape"):
+        initialize_ids(model, reader, vectors[:, :3])
+    inductive = PFHINForPreTraining(small(graph, ids=False))
+    bare: NodeReader = Neighborhoods(inductive, graph).reader
+    with pytest.raises(ValueError, match="no node embeddings"):
+        initialize_ids(inductive, bare, vectors)

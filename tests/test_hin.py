@@ -1,0 +1,239 @@
+"""From a folder of tables to similar nodes, a classifier and links: as the command line and the recipes do it."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tkre_hf
+from tkre_hf.cli import main as tkre
+from tkre_hf.data.hin import HINTables, write_hin
+from tkre_hf.errors import TkreError
+from tkre_hf.evaluation.report import read_rows
+from tkre_hf.hin_reproduction import BENCHMARKS, draw_split
+from tkre_hf.hin_tasks import split_of
+from tkre_hf.hin_training import NetworkArguments, load_graph, load_network
+
+from .pfhin.conftest import make_tables
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+TINY = ["--hidden_size", "16", "--embedding_size", "8", "--num_hidden_layers", "2", "--num_attention_heads", "2"]
+TINY += ["--intermediate_size", "24", "--num_walks", "4", "--walk_length", "6", "--max_length", "10"]
+TINY += ["--use_cpu", "--bf16", "false", "--disable_tqdm", "true"]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network's tables, and links to judge."""
+    folder = tmp_path_factory.mktemp("network")
+    tables = make_tables()
+    write_hin(tables, folder)
+    rng = np.random.default_rng(0)
+    for part in ("valid", "test"):
+        lines = ["src,dst,edge_type,label"]
+        for i in rng.choice(len(tables.src), 12, replace=False):
+            lines.append(f"n{tables.src[i]},n{tables.dst[i]},{tables.edge_types[tables.edge_type[i]]},1")
+            lines.append(f"n{tables.src[i]},n{rng.integers(60)},knows,0")
+        (folder / f"links_{part}.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def links(network: Path) -> list[str]:
+    return [str(network / f"links_{part}.csv") for part in ("valid", "test")]
+
+
+@pytest.fixture(scope="module")
+def model(network: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pre-trained for a few steps, the links held out."""
+    folder = tmp_path_factory.mktemp("model") / "out"
+    argv = ["hin", "pretrain", "--network", str(network), "--output_dir", str(folder), "--max_steps", "8", *TINY]
+    assert tkre([*argv, "--hold_out_links", *links(network), "--per_device_train_batch_size", "16"]) == 0
+    return folder
+
+
+def test_from_tables_to_similar_nodes(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert {"model.safetensors", "config.json", "train_results.json", "graph"} <= {p.name for p in model.iterdir()}
+    assert not list(model.glob("*.bin"))
+    results = json.loads((model / "train_results.json").read_text())
+    assert results["parameters"] > 0 and results["train_cpu_minutes"] >= 0
+    assert tkre(["hin", "embed", "--model", str(model), "--num_walks", "2"]) == 0
+    capsys.readouterr()
+    assert tkre(["hin", "similar", "--model", str(model), "--node", "n3", "--k", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and all(line.split()[1].startswith("n") and "name n" in line for line in lines)
+    table = tkre_hf.EmbeddingTable(model)
+    assert [id for id, *_ in table.similar("n3", 4)] == [line.split()[1] for line in lines]
+
+
+def test_what_is_held_out_is_in_no_graph(model: Path, network: Path) -> None:
+    graph, *_ = load_graph(model)
+    tables, whole = load_network(NetworkArguments(str(network)))
+    assert isinstance(graph.indices, np.memmap) and graph.num_edges < whole.num_edges
+    for path in links(network):
+        for line in Path(path).read_text().splitlines()[1:]:
+            src, dst, kind, label = line.split(",")
+            if label == "1":
+                ends = tables.node_ids.index(src), tables.node_ids.index(dst), tables.edge_types.index(kind)
+                assert ends not in set(zip(*(part.tolist() for part in graph.edges()), strict=True))
+    dropped = load_network(NetworkArguments(str(network), ["lives"]))[1]
+    assert dropped.num_edges == whole.num_edges - 60
+
+
+@pytest.mark.parametrize("task", ["classification", "links"])
+def test_fine_tuning(task: str, model: Path, network: Path, tmp_path: Path) -> None:
+    main = runpy.run_path(str(RECIPES / "finetune_pfhin.py"))["main"]
+    argv = ["--model", str(model), "--network", str(network), "--output_dir", str(tmp_path / "out"), "--task", task]
+    argv += ["--num_train_epochs", "6", "--use_cpu", "--disable_tqdm", "true"]
+    if task == "links":
+        argv += ["--valid_links", links(network)[0], "--test_links", links(network)[1], "--max_steps", "10"]
+    main(argv)
+    scores = json.loads((tmp_path / "out" / "test_results.json").read_text())
+    expected = {"classification": {"macro_f1", "micro_f1", "val_macro_f1", "val_micro_f1"}}
+    assert set(scores) == expected.get(task, {"link_auc", "link_accuracy"})
+    name = {"classification": "PFHINForNodeClassification", "links": "PFHINForLinkPrediction"}[task]
+    again = getattr(tkre_hf, name).from_pretrained(tmp_path / "out")
+    if task == "classification":
+        assert again.config.id2label == {0: "g0", 1: "g1", 2: "g2"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["hin"], "usage: tkre hin"),
+        (["hin", "dance"], "unknown action 'dance'"),
+        (["hin", "pretrain", "--network", "nowhere", "--output_dir", "{out}"], "nowhere holds neither nodes.csv"),
+        (["hin", "pretrain", "--network", "{net}", "--output_dir", "{model}"], "holds an earlier run's work"),
+        (
+            ["hin", "pretrain", "--network", "{net}", "--output_dir", "{out}", "--init", "magic"],
+            "expected random, svd",
+        ),
+        (["hin", "pretrain", "--network", "{net}", "--output_dir", "{out}", "--rank", "fame"], "centrality or degree"),
+        (["hin", "pretrain", "--network", "{net}", "--output_dir", "{out}", "--restart", "2"], "restart must lie in"),
+        (
+            ["hin", "pretrain", "--network", "{net}", "--output_dir", "{out}", "--drop_edge_types", "x"],
+            "unknown edge type 'x'",
+        ),
+        (
+            ["hin", "pretrain", "--network", "{net}", "--output_dir", "{out}", "--ids", "false", "--init", "svd"],
+            "with ids: false there are none",
+        ),
+        (["hin", "embed", "--model", "nowhere"], "nowhere holds no PF-HIN model"),
+        (["hin", "similar", "--model", "{net}", "--node", "n1"], "holds no embeddings.parquet"),
+        (
+            ["hin", "finetune", "--model", "{model}", "--network", "{net}", "--output_dir", "{out}", "--scheme", "x"],
+            "no scheme of splits 'x': choose of few",
+        ),
+        (
+            [
+                "hin",
+                "finetune",
+                "--model",
+                "{model}",
+                "--network",
+                "{net}",
+                "--output_dir",
+                "{out}",
+                "--task",
+                "links",
+            ],
+            "needs valid_links and test_links",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(
+    argv: list[str], message: str, model: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.format(net=network, model=model, out=tmp_path / "out") for word in argv]
+    words += ["--use_cpu"] if words[1:2] in (["pretrain"], ["finetune"]) else []
+    assert tkre(words) == 2
+    output = capsys.readouterr()
+    assert message in output.err + output.out and "Traceback" not in output.err
+
+
+def test_links_that_were_seen_are_not_asked(network: Path, tmp_path: Path) -> None:
+    argv = ["hin", "pretrain", "--network", str(network), "--output_dir", str(tmp_path / "all"), "--max_steps", "1"]
+    assert tkre([*argv, *TINY, "--per_device_train_batch_size", "16"]) == 0
+    argv = ["hin", "finetune", "--model", str(tmp_path / "all"), "--network", str(network), "--task", "links"]
+    argv += ["--valid_links", links(network)[0], "--test_links", links(network)[1], "--use_cpu"]
+    with pytest.raises(TkreError, match="holds links that are asked"):
+        tkre(["--debug", *argv, "--output_dir", str(tmp_path / "out")])
+
+
+def test_splits_have_labels(network: Path) -> None:
+    tables = make_tables()
+    assert set(split_of(tables, None)) == {"train", "val", "test"}
+    tables.labels[tables.splits["few"]["test"][0]] = -1
+    with pytest.raises(TkreError, match="of test has no label"):
+        split_of(tables, "few")
+    del tables.splits["few"]["val"]
+    with pytest.raises(TkreError, match="expected train, val and test"):
+        split_of(tables, "few")
+
+
+def test_drawn_splits_are_apart_and_even() -> None:
+    tables: HINTables = make_tables(300)
+    draw_split(tables, 1)
+    parts = split_of(tables, "few40")
+    assert [len(parts[name]) for name in ("train", "val", "test")] == [120, 120, 60]
+    assert len(np.unique(np.concatenate(list(parts.values())))) == 300
+    assert np.bincount(tables.labels[parts["train"]]).tolist() == [40, 40, 40]
+    with pytest.raises(TkreError, match="more than 80 are needed"):
+        draw_split(make_tables(60), 0)
+
+
+def test_everything_is_measured_and_written(
+    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    pairs = [TINY[i : i + 2] for i in range(0, 14, 2)]
+    recipe.write_text("".join(f"{key[2:]}: {value}\n" for key, value in pairs) + "per_device_train_batch_size: 16\n")
+    own = {"drop": ("lives",), "scheme": "few", "node_type": "person", "links": True}
+    fields: dict[str, Any] = {"network": network.name, **own}
+    monkeypatch.setitem(BENCHMARKS, "codex_s", type(BENCHMARKS["codex_s"])(**fields))
+    output = tmp_path / "pfhin.json"
+    argv = ["--data_dir", str(network.parent), "--benchmarks", "codex_s", "--seeds", "0", "1", "--max_steps", "2"]
+    argv += ["--work_dir", str(tmp_path / "work"), "--output", str(output), "--recipe", str(recipe), "--systems"]
+    main = runpy.run_path(str(RECIPES / "reproduce_pfhin.py"))["main"]
+    # Links of this network stand in its edges: that is what the check is for.
+    main([*argv, "label propagation", "meta-paths + LR", "PF-HIN", "PF-HIN, no ids", "--tasks", "nodes"])
+    rows = {(row.system, row.setting): row for row in read_rows(output)}
+    assert {system for system, _ in rows} == {"label propagation", "meta-paths + LR", "PF-HIN", "PF-HIN, no ids"}
+    row = rows["PF-HIN", "few40 macro_f1"]
+    assert row.seeds == [0, 1] and row.n == 30 and row.minutes is not None and "reproduce_pfhin" not in row.source
+    main([*argv, "link heuristics + LR", "PF-HIN", "--tasks", "links", "--seeds", "0"])
+    rows = {(row.system, row.setting): row for row in read_rows(output)}
+    assert {"mrr", "hits_10", "link_auc", "link_accuracy"} <= {s for system, s in rows if system == "PF-HIN"}
+    assert ("link heuristics + LR", "mrr") not in rows and ("link heuristics + LR", "link_auc") in rows
+    assert "## codex_s" in output.with_suffix(".md").read_text()
+    with pytest.raises(TkreError, match="unknown systems PF-GIN: choose of label propagation"):
+        main([*argv, "PF-GIN"])
+
+
+def test_the_how_to_pages_commands_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (RECIPES.parent / "docs" / "how-to" / "pf-hin.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    tables = make_tables()
+    tables.node_ids[3] = "Q90"
+    write_hin(tables, tmp_path / "my_network")
+    (shell,) = re.findall(r"^```bash\n(.*?)^```$", page, re.S | re.M)
+    assert len(shell.strip().splitlines()) == 10
+    commands = shell.replace("\\\n", " ").replace("--max_steps 300", f"--max_steps 2 {shlex.join(TINY[:12])}")
+    for line in commands.strip().splitlines()[1:]:
+        assert tkre([*shlex.split(line)[1:], *(["--use_cpu"] if "pretrain" in line else [])]) == 0
+    assert len(capsys.readouterr().out.splitlines()[-10:]) == 10
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.S | re.M)
+    small = "PFHINStageArguments(hidden_size=16, embedding_size=8, num_attention_heads=2, "
+    code = code.replace("PFHINStageArguments(", small)
+    code = code.replace("my_model", "other")
+    code = code.replace("max_steps=300", "max_steps=2, use_cpu=True, disable_tqdm=True")
+    exec(code, {})
+    assert len(capsys.readouterr().out.strip().splitlines()) >= 10

@@ -1,0 +1,94 @@
+"""``tkre hin``: pre-train PF-HIN on a typed network, embed its nodes, and find similar ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tkre_hf.arguments import ArgumentsError, log_to_console, parse_arguments
+from tkre_hf.console import quiet_libraries
+
+_DESCRIPTION = """Typed networks: from a folder of tables to a transformer that knows its nodes, and to similar nodes.
+
+tkre hin pretrain --network my_network --output_dir my_model --max_steps 500
+tkre hin embed    --model my_model
+tkre hin similar  --model my_model --node Q90 --k 10
+tkre hin finetune --model my_model --network my_network --output_dir my_classifier
+
+my_network holds nodes.csv (node_id,node_type,name) and edges.csv (src,dst,edge_type). 'tkre hin ACTION --help' lists
+the settings of an action.
+"""
+
+
+@dataclass
+class SimilarArguments:
+    """Which nodes are sought."""
+
+    model: str = field(metadata={"help": "Folder with embeddings.parquet and embeddings.faiss."})
+    node: str = field(metadata={"help": "Id of a node, or a name that is one node's alone."})
+    k: int = field(default=10, metadata={"help": "How many nodes."})
+    any_type: bool = field(default=False, metadata={"help": "Nodes of other types too."})
+
+
+def _pretrain(argv: Sequence[str], prog: str) -> int:
+    from tkre_hf.hin_training import PFHINStageArguments, pretrain
+    from tkre_hf.pfhin.training_args import PFHINTrainingArguments
+
+    description = f"Pre-trains PF-HIN on a network.\n\n{prog} --network my_network --output_dir my_model"
+    args, training_args = parse_arguments((PFHINStageArguments, PFHINTrainingArguments), argv, description)
+    log_to_console(training_args)
+    folder = pretrain(args, training_args)
+    print(f"the model and its graph are in {folder}")
+    return 0
+
+
+def _finetune(argv: Sequence[str], prog: str) -> int:
+    from tkre_hf.hin_tasks import FinetuneArguments, PFHINFinetuningArguments, finetune
+
+    description = f"Fine-tunes a model for a task.\n\n{prog} --model my_model --network my_network --output_dir out"
+    args, training_args = parse_arguments((FinetuneArguments, PFHINFinetuningArguments), argv, description)
+    scores = finetune(args, training_args)
+    print(", ".join(f"{name} {value:.1f}" for name, value in scores.items()))
+    return 0
+
+
+def _embed(argv: Sequence[str], prog: str) -> int:
+    from tkre_hf.hin_tasks import EmbedArguments, embed
+
+    description = f"Writes the embeddings of all nodes, with a faiss index.\n\n{prog} --model my_model"
+    (args,) = parse_arguments(EmbedArguments, argv, description)
+    with quiet_libraries():
+        print(f"embeddings and index are beside each other: {embed(args)}")
+    return 0
+
+
+def _similar(argv: Sequence[str], prog: str) -> int:
+    from tkre_hf.pfhin.embedding import EmbeddingTable
+
+    description = f"Lists the nodes most similar to one.\n\n{prog} --model my_model --node Q90"
+    (args,) = parse_arguments(SimilarArguments, argv, description)
+    for node_id, name, cosine in EmbeddingTable(args.model).similar(args.node, args.k, not args.any_type):
+        print(f"{cosine:.3f}  {node_id}  {name}")
+    return 0
+
+
+ACTIONS: dict[str, Callable[[Sequence[str], str], int]] = {
+    "pretrain": _pretrain,
+    "embed": _embed,
+    "similar": _similar,
+    "finetune": _finetune,
+}
+
+
+def main(argv: Sequence[str], prog: str) -> int:
+    """Does one of the actions.
+
+    Raises:
+        TkreError: The action is unknown, or its input is wrong.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: {prog} {{{','.join(ACTIONS)}}} [options]\n\n{_DESCRIPTION}", end="")
+        return 0 if argv else 2
+    if argv[0] not in ACTIONS:
+        raise ArgumentsError(f"unknown action {argv[0]!r}: choose of {', '.join(ACTIONS)}")
+    return ACTIONS[argv[0]](argv[1:], f"{prog} {argv[0]}")

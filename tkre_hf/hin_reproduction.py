@@ -1,0 +1,283 @@
+"""The systems of docs/results/pfhin.md: what each is, and what it is measured on (``recipes/reproduce_pfhin.py``)."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tkre_hf.arguments import parse_arguments
+from tkre_hf.data.hin import HINTables, read_links
+from tkre_hf.errors import TkreError
+from tkre_hf.evaluation.page import write_page
+from tkre_hf.evaluation.report import Row, command, machine, mean_ci95, table, versions, write_rows
+from tkre_hf.hin_baselines import (
+    LinkHeuristics,
+    classify_sparse,
+    deepwalk,
+    label_propagation,
+    meta_path_features,
+    metapath2vec,
+)
+from tkre_hf.hin_tasks import frozen_scores, split_of
+from tkre_hf.hin_training import (
+    NetworkArguments,
+    PFHINStageArguments,
+    load_model,
+    load_network,
+    neighborhoods_of,
+    pretrain,
+)
+from tkre_hf.pfhin.embedding import embed_nodes
+from tkre_hf.pfhin.graph import HeteroGraph
+from tkre_hf.pfhin.links import LinkScorer, out_of_fold, train_complex
+from tkre_hf.pfhin.tasks import link_scores, ranking_scores
+from tkre_hf.pfhin.training_args import PFHINTrainingArguments
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A network, and what of it is held out.
+
+    Args:
+        network: Its folder's name.
+        drop: Edge types that are left out, since they tell the label.
+        scheme: Of the splits; "" where they are drawn by seed, 40 nodes of each class for training and validation.
+        node_type: Of the labelled nodes.
+        links: Whether links are measured too (CodEx's own files), on the graph with all edge types.
+    """
+
+    network: str
+    drop: tuple[str, ...]
+    scheme: str
+    node_type: str
+    links: bool = False
+
+
+BENCHMARKS = {
+    "codex_m": Benchmark("codex_m", ("P106",), "few40", "person"),
+    "codex_m_hard": Benchmark("codex_m", ("P106", "P101", "P1303", "P136", "P264"), "few40", "person"),
+    "codex_s": Benchmark("codex_s", ("P106",), "few40", "person", links=True),
+    "openflights": Benchmark("openflights", ("city-country",), "", "airport"),
+}
+
+# PF-HIN and what each line of the ablation changes.
+PFHIN: dict[str, dict[str, Any]] = {
+    "PF-HIN": {},
+    "PF-HIN, ids from random": {"init": "random"},
+    "PF-HIN, without MNM": {"lambda_mnm": 0.0},
+    "PF-HIN, without ANP": {"lambda_anp": 0.0},
+    "PF-HIN, no sharing": {"num_hidden_groups": 3},
+    "PF-HIN, no factorization": {"embedding_size": None},
+    "PF-HIN, uniform walk": {"walk_tau": 0.0},
+    "PF-HIN, rank = degree": {"rank": "degree"},
+    "PF-HIN, no ids": {"ids": False, "init": "random"},
+    "PF-HIN, Bi-LSTM": {"aggregation": "bilstm"},
+}
+NODE_BASELINES = ("label propagation", "meta-paths + LR", "DeepWalk", "metapath2vec")
+LINK_BASELINES = ("ComplEx", "link heuristics + LR")
+SYSTEMS = (*NODE_BASELINES, *LINK_BASELINES, *PFHIN)
+
+# Filtered MRR of CodEx's own README, and triple classification on its hard negatives.
+PUBLISHED = {"codex_s": {"ComplEx": {"mrr": 46.5}, "ConvE": {"mrr": 44.4, "link_accuracy": 84.1}}}
+
+
+@dataclass
+class ReproduceArguments:
+    """What to train and measure."""
+
+    data_dir: str = field(metadata={"help": "Folder with the networks' folders."})
+    benchmarks: list[str] = field(
+        default_factory=lambda: list(BENCHMARKS), metadata={"help": f"Of: {', '.join(BENCHMARKS)}."}
+    )
+    systems: list[str] = field(default_factory=lambda: list(SYSTEMS), metadata={"help": f"Of: {'; '.join(SYSTEMS)}."})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4], metadata={"help": "Seeds."})
+    tasks: list[str] = field(default_factory=lambda: ["nodes", "links"], metadata={"help": "Of: nodes, links."})
+    work_dir: str = field(default="outputs/pfhin", metadata={"help": "Where checkpoints go."})
+    output: str = field(default="docs/results/pfhin.json", metadata={"help": "Where the rows go."})
+    max_steps: int | None = field(default=None, metadata={"help": "Steps of pre-training; the recipe's by default."})
+    recipe: str | None = field(
+        default=None,
+        metadata={"help": "YAML file of PF-HIN's settings; configs/pretrain_pfhin_codex.yaml by default."},
+    )
+
+
+def check(args: ReproduceArguments) -> None:
+    """Refuses names that aren't known.
+
+    Raises:
+        TkreError: One isn't.
+    """
+    for what, names, known in (
+        ("benchmarks", args.benchmarks, BENCHMARKS),
+        ("systems", args.systems, SYSTEMS),
+        ("tasks", args.tasks, ("nodes", "links")),
+    ):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise TkreError(f"unknown {what} {', '.join(unknown)}: choose of {'; '.join(known)}")
+
+
+def draw_split(tables: HINTables, seed: int, per_class: int = 40) -> None:
+    """Gives a network without splits the scheme ``few40``: as many nodes of each class to train and to validate on.
+
+    Raises:
+        TkreError: A class has too few nodes.
+    """
+    rng = np.random.default_rng(seed)
+    parts: dict[str, list[NDArray[np.int64]]] = {"train": [], "val": [], "test": []}
+    for label in range(len(tables.label_names)):
+        nodes = rng.permutation(np.flatnonzero(tables.labels == label))
+        if len(nodes) <= 2 * per_class:
+            raise TkreError(f"label {tables.label_names[label]!r} has {len(nodes)} nodes: more than 80 are needed")
+        for part, mine in zip(parts, np.split(nodes, [per_class, 2 * per_class]), strict=True):
+            parts[part].append(mine)
+    tables.splits = {"few40": {part: np.sort(np.concatenate(nodes)) for part, nodes in parts.items()}}
+
+
+def train(name: str, benchmark: str, seed: int, drop: tuple[str, ...], args: ReproduceArguments) -> tuple[Path, float]:
+    """Pre-trains a line of the ablation, unless it is there; gives its folder and CPU minutes."""
+    key = f"{benchmark}-{'nodes' if drop else 'links'}"
+    folder = Path(args.work_dir) / key / name.replace(" ", "_").replace(",", "") / f"seed{seed}"
+    results = folder / "train_results.json"
+    if not results.exists():
+        recipe = args.recipe or "recipes/configs/pretrain_pfhin_codex.yaml"
+        words = ["--config", recipe, "--network", str(Path(args.data_dir) / BENCHMARKS[benchmark].network)]
+        words += ["--output_dir", str(folder), "--seed", str(seed), "--resume_from_checkpoint", "auto"]
+        words += ["--max_steps", str(args.max_steps)] if args.max_steps else []
+        stage, training = parse_arguments((PFHINStageArguments, PFHINTrainingArguments), words)
+        pretrain(replace(stage, drop_edge_types=list(drop), **PFHIN[name]), training)
+    minutes = json.loads(results.read_text())["train_cpu_minutes"]
+    return folder, float(minutes)
+
+
+def node_scores(name: str, key: str, seed: int, args: ReproduceArguments) -> tuple[Scores, float, int]:
+    """Classification, clustering and similarity search of one system and seed: figures, CPU minutes, test nodes."""
+    benchmark = BENCHMARKS[key]
+    tables, graph = load_network(NetworkArguments(str(Path(args.data_dir) / benchmark.network), list(benchmark.drop)))
+    if not benchmark.scheme:
+        draw_split(tables, seed)
+    scheme = benchmark.scheme or "few40"
+    parts = split_of(tables, scheme)
+    start = time.process_time()
+    minutes = None
+    if name == "label propagation":
+        scores = label_propagation(graph, tables.labels, parts)
+    elif name == "meta-paths + LR":
+        found = [classify_sparse(meta_path_features(graph, hops), tables.labels, parts) for hops in (1, 2)]
+        scores = max(found, key=lambda each: each["val_macro_f1"])
+    else:
+        if name in PFHIN:
+            folder, minutes = train(name, key, seed, benchmark.drop, args)
+            model = load_model(folder)
+            vectors = embed_nodes(model, neighborhoods_of(folder, model, seed))
+        elif name == "DeepWalk":
+            vectors = deepwalk(graph, seed=seed)
+        else:
+            vectors = metapath2vec(graph, benchmark.node_type, seed=seed)
+        spent = (time.process_time() - start) / 60
+        minutes = spent if minutes is None else minutes
+        scores = frozen_scores(vectors, tables, scheme, seed)
+    scores.pop("val_macro_f1", None)
+    return scores, (time.process_time() - start) / 60 if minutes is None else minutes, len(parts["test"])
+
+
+def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tuple[Scores, float, int]:
+    """Ranking and judging of links of one system and seed: figures, CPU minutes, true test links."""
+    benchmark = BENCHMARKS[key]
+    network = Path(args.data_dir) / benchmark.network
+    tables, graph = load_network(NetworkArguments(str(network)))
+    valid, test = (read_links(network / f"links_{part}.csv", tables) for part in ("valid", "test"))
+    asked = [np.stack([part.src, part.edge_type, part.dst], axis=1) for part in (valid, test)]
+    triples = _triples(graph)
+    true = asked[1][test.label == 1]
+    start = time.process_time()
+    minutes = 0.0
+    if name == "link heuristics + LR":
+        heuristics = LinkHeuristics(graph, triples, seed)
+        scored, ranked = [heuristics.links(part) for part in asked], {}
+    else:
+        folds: list[Any] = []
+        features = None
+        if name in PFHIN:
+            folder, minutes = train(name, key, seed, (), args)
+            start = time.process_time()
+            model = load_model(folder)
+            folds = out_of_fold(model, graph, triples, seed=seed)
+            features = embed_nodes(model, neighborhoods_of(folder, model, seed))
+        complex_ = train_complex(triples, graph.num_nodes, len(graph.edge_types), folds=folds, seed=seed)
+        scorer = LinkScorer(complex_, features)
+        scored = [scorer.links(*part.T) for part in asked]
+        known = np.concatenate([triples, asked[0][valid.label == 1], true])
+        ranked = ranking_scores(scorer.tails, scorer.heads, true, known, graph.num_nodes)
+    minutes += (time.process_time() - start) / 60
+    judged = link_scores(scored[1], test.label, test.edge_type, (scored[0], valid.label, valid.edge_type))
+    return {**ranked, **judged}, minutes, len(true)
+
+
+def _triples(graph: HeteroGraph) -> NDArray[np.int64]:
+    src, dst, kind = graph.edges()
+    return np.stack([src, kind, dst], axis=1)
+
+
+def measure(name: str, key: str, args: ReproduceArguments) -> list[Row]:
+    """Measures a system on a benchmark for every seed, and writes the rows and the page."""
+    benchmark, rows = BENCHMARKS[key], []
+    for task, figures, fits in (
+        ("nodes", node_scores, name not in LINK_BASELINES),
+        ("links", link_figures, benchmark.links and name not in NODE_BASELINES),
+    ):
+        if task not in args.tasks or not fits:
+            continue
+        found = [figures(name, key, seed, args) for seed in args.seeds]
+        minutes = statistics.fmean(each[1] for each in found)
+        for metric in found[0][0]:
+            values = [scores[metric] for scores, *_ in found]
+            value, interval = mean_ci95(values, math.nan)
+            rows.append(
+                Row(
+                    benchmark=key,
+                    system=name,
+                    setting=metric if task == "links" else f"few40 {metric}",
+                    metric=metric,
+                    value=round(value, 3),
+                    ci95=None if math.isnan(interval) else round(interval, 3),
+                    n=found[0][2],
+                    seeds=list(args.seeds),
+                    minutes=round(minutes, 2),
+                    command=command(),
+                    versions=versions(),
+                    machine=machine(),
+                    source=f"{benchmark.network} without {', '.join(benchmark.drop)}" if task == "nodes" else "codex",
+                )
+            )
+    write_rows(args.output, rows)
+    write_page(args.output, "PF-HIN")
+    print(table(rows), flush=True)
+    return rows
+
+
+def published_rows(key: str) -> list[Row]:
+    """Figures of CodEx's own README for a benchmark."""
+    return [
+        Row(
+            benchmark=key,
+            system=system,
+            setting=metric,
+            metric=metric,
+            value=value,
+            published=True,
+            source="CodEx (Safavi and Koutra, EMNLP 2020), README",
+        )
+        for system, figures in PUBLISHED.get(key, {}).items()
+        for metric, value in figures.items()
+    ]

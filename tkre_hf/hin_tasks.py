@@ -1,0 +1,234 @@
+"""From a PF-HIN checkpoint to the tasks: embeddings, figures of frozen embeddings, and fine-tuned heads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import TrainingArguments, set_seed
+
+from tkre_hf.data.hin import HINTables, read_hin, read_links
+from tkre_hf.errors import TkreError
+from tkre_hf.hin_training import load_model, neighborhoods_of
+from tkre_hf.pfhin.embedding import Neighborhoods, embed_nodes, export_embeddings
+from tkre_hf.pfhin.finetuning import (
+    LinkCollator,
+    NodeCollator,
+    TaskTrainer,
+    classification_metrics,
+    predict_links,
+    predict_nodes,
+)
+from tkre_hf.pfhin.modeling_pfhin import PFHINForLinkPrediction, PFHINForNodeClassification
+from tkre_hf.pfhin.tasks import classify_linear, cluster, f1_scores, link_scores, similarity_search
+from tkre_hf.training import settings_errors
+
+TASKS = ("classification", "links")
+
+
+@dataclass
+class EmbedArguments:
+    """Which checkpoint's nodes are embedded."""
+
+    model: str = field(metadata={"help": "Folder of a pre-trained PF-HIN, with its graph."})
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Where embeddings.parquet and embeddings.faiss go; the model's by default."}
+    )
+    num_walks: int = field(default=4, metadata={"help": "Neighbourhoods that each embedding is the mean of."})
+    seed: int = field(default=0, metadata={"help": "Of the walks."})
+
+
+@dataclass
+class FinetuneArguments:
+    """What a checkpoint is fine-tuned for, and on what."""
+
+    model: str = field(metadata={"help": "Folder of a pre-trained PF-HIN, with its graph."})
+    network: str = field(metadata={"help": "Folder of the network's tables: labels and splits, or links."})
+    task: str = field(default="classification", metadata={"help": f"Of: {', '.join(TASKS)}."})
+    scheme: str | None = field(
+        default=None, metadata={"help": "Scheme of splits.csv; the only one by default (classification)."}
+    )
+    valid_links: str | None = field(default=None, metadata={"help": "File of links to choose thresholds on (links)."})
+    test_links: str | None = field(default=None, metadata={"help": "File of links to measure on (links)."})
+    num_walks: int = field(default=4, metadata={"help": "Neighbourhoods that a prediction is the mean of."})
+
+
+@dataclass
+class PFHINFinetuningArguments(TrainingArguments):
+    """How a checkpoint is fine-tuned."""
+
+    learning_rate: float = field(default=5e-4, metadata={"help": "Peak learning rate."})
+    num_train_epochs: float = field(default=15, metadata={"help": "Passes over the labelled nodes, or edges."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Nodes, or edges, of a step."})
+    save_strategy: str = field(default="no", metadata={"help": "When checkpoints are written on the way."})
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Warm-up: a number of steps, or below 1 their share of all steps."}
+    )
+    report_to: None | str | list[str] = field(
+        default="none", metadata={"help": "Where to report to: none, tensorboard, wandb, trackio …"}
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Leave off: the collators read numbers."})
+
+    def __post_init__(self) -> None:
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        # transformers 4 keeps the share apart from the number of steps.
+        if hasattr(TrainingArguments, "warmup_ratio") and 0 < self.warmup_steps < 1:
+            self.warmup_ratio, self.warmup_steps = self.warmup_steps, 0
+        super().__post_init__()
+
+
+def embed(args: EmbedArguments) -> Path:
+    """Writes the embeddings of all nodes, with a faiss index.
+
+    Returns:
+        The Parquet file.
+
+    Raises:
+        TkreError: There is no such checkpoint, or faiss isn't installed.
+    """
+    model = load_model(args.model)
+    with settings_errors():
+        neighborhoods = neighborhoods_of(args.model, model, args.seed)
+    vectors = embed_nodes(model, neighborhoods, num_walks=args.num_walks)
+    return export_embeddings(args.output_dir or args.model, neighborhoods.walker.graph, vectors)
+
+
+def split_of(tables: HINTables, scheme: str | None) -> dict[str, NDArray[np.int64]]:
+    """The parts train, val and test of a scheme.
+
+    Raises:
+        TkreError: There is no such scheme, it has other parts, or a node in it has no label.
+    """
+    if scheme is None and len(tables.splits) == 1:
+        (scheme,) = tables.splits
+    if scheme not in tables.splits:
+        known = ", ".join(tables.splits) or "none"
+        raise TkreError(f"the network has no scheme of splits {scheme!r}: choose of {known}")
+    parts = tables.splits[scheme]
+    if set(parts) != {"train", "val", "test"}:
+        raise TkreError(f"the scheme {scheme} has the parts {', '.join(parts)}; expected train, val and test")
+    for part, nodes in parts.items():
+        bare = nodes[tables.labels[nodes] < 0]
+        if len(bare):
+            raise TkreError(f"the scheme {scheme}: node {tables.node_ids[bare[0]]!r} of {part} has no label")
+    return parts
+
+
+def frozen_scores(vectors: NDArray[Any], tables: HINTables, scheme: str | None, seed: int = 0) -> dict[str, float]:
+    """Figures of embeddings as they are: a linear classifier, clusters and similarity search.
+
+    Args:
+        vectors: ``(nodes, size)``.
+        tables: With labels and splits.
+        scheme: Of the splits; clusters and search are of all its test nodes.
+        seed: Of k-means and of pairs.
+    """
+    parts = split_of(tables, scheme)
+    test = parts["test"]
+    return {
+        **classify_linear(vectors, tables.labels, parts["train"], parts["val"], test),
+        **cluster(vectors[test], tables.labels[test], seed),
+        **similarity_search(vectors[test], tables.labels[test], seed=seed),
+    }
+
+
+def finetune(args: FinetuneArguments, training_args: TrainingArguments) -> dict[str, float]:
+    """Fine-tunes a checkpoint for node classification or for links, saves it, and measures it on the test's.
+
+    Returns:
+        The figures, which stand in ``OUTPUT_DIR/test_results.json`` too.
+
+    Raises:
+        TkreError: A setting or a row is wrong.
+    """
+    if args.task not in TASKS:
+        raise TkreError(f"task is {args.task!r}: expected {' or '.join(TASKS)}")
+    tables = read_hin(args.network)
+    set_seed(training_args.seed)
+    scores = (_finetune_nodes if args.task == "classification" else _finetune_links)(args, training_args, tables)
+    folder = Path(str(training_args.output_dir))
+    (folder / "training_args.bin").unlink(missing_ok=True)
+    (folder / "test_results.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    return scores
+
+
+def _check_nodes(neighborhoods: Neighborhoods, tables: HINTables) -> None:
+    if list(neighborhoods.walker.graph.node_ids) != tables.node_ids:
+        raise TkreError("the network's nodes aren't those of the checkpoint's graph")
+
+
+def _finetune_nodes(args: FinetuneArguments, training_args: TrainingArguments, tables: HINTables) -> dict[str, float]:
+    parts = split_of(tables, args.scheme)
+    model = load_model(
+        args.model,
+        PFHINForNodeClassification,
+        num_labels=len(tables.label_names),
+        id2label=dict(enumerate(tables.label_names)),
+    )
+    assert isinstance(model, PFHINForNodeClassification)
+    with settings_errors():
+        neighborhoods = neighborhoods_of(args.model, model, training_args.seed)
+        _check_nodes(neighborhoods, tables)
+        collator = NodeCollator(neighborhoods, tables.labels)
+        trainer = TaskTrainer(
+            model, training_args, parts["train"], collator, parts["val"], compute_metrics=classification_metrics
+        )
+    trainer.train()
+    trainer.save_model()
+    scores: dict[str, float] = {}
+    for part in ("val", "test"):
+        nodes = parts[part]
+        probabilities = predict_nodes(model, neighborhoods, nodes, args.num_walks)
+        prefix = "" if part == "test" else "val_"
+        scores |= {
+            f"{prefix}{name}": value
+            for name, value in f1_scores(tables.labels[nodes], probabilities.argmax(-1)).items()
+        }
+    return scores
+
+
+def _finetune_links(args: FinetuneArguments, training_args: TrainingArguments, tables: HINTables) -> dict[str, float]:
+    if args.valid_links is None or args.test_links is None:
+        raise TkreError(
+            "task links needs valid_links and test_links: files of links to choose thresholds and measure on"
+        )
+    links = [read_links(path, tables) for path in (args.valid_links, args.test_links)]
+    model = load_model(args.model, PFHINForLinkPrediction)
+    assert isinstance(model, PFHINForLinkPrediction)
+    with settings_errors():
+        neighborhoods = neighborhoods_of(args.model, model, training_args.seed)
+    _check_nodes(neighborhoods, tables)
+    graph = neighborhoods.walker.graph
+    src, dst, kind = graph.edges()
+    triples = np.stack([src, kind, dst], axis=1)
+    for part in links:
+        true = part.label == 1
+        asked = np.stack([part.src, part.edge_type, part.dst], axis=1)[true]
+        if _shared(triples, asked, graph.num_nodes, len(graph.edge_types)):
+            raise TkreError(
+                "the checkpoint's graph holds links that are asked for: pre-train it with --hold_out_links"
+            )
+    collator = LinkCollator(neighborhoods, triples, training_args.seed)
+    trainer = TaskTrainer(model, training_args, np.arange(len(triples)), collator)
+    trainer.train()
+    trainer.save_model()
+    found = [
+        predict_links(model, neighborhoods, np.stack([part.src, part.edge_type, part.dst], axis=1), args.num_walks)
+        for part in links
+    ]
+    valid, test = links
+    return link_scores(found[1], test.label, test.edge_type, (found[0], valid.label, valid.edge_type))
+
+
+def _shared(triples: NDArray[np.int64], asked: NDArray[np.int64], nodes: int, kinds: int) -> bool:
+    """Whether an edge stands among others."""
+
+    def code(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return (rows[:, 0] * nodes + rows[:, 2]) * kinds + rows[:, 1]
+
+    return bool(np.isin(code(asked), code(triples)).any())

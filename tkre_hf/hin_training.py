@@ -1,0 +1,249 @@
+"""PF-HIN from settings to a saved checkpoint, and on to a task: what the recipes, ``tkre hin`` and the tests share."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import set_seed
+
+from tkre_hf.data.hin import HINTables, read_hin, read_links
+from tkre_hf.errors import TkreError
+from tkre_hf.hin_baselines import deepwalk
+from tkre_hf.pfhin.centrality import ranks
+from tkre_hf.pfhin.embedding import Neighborhoods
+from tkre_hf.pfhin.graph import HeteroGraph
+from tkre_hf.pfhin.initialization import initialize_ids, svd_embeddings
+from tkre_hf.pfhin.inputs import config_for
+from tkre_hf.pfhin.modeling_pfhin import PFHINForPreTraining, PFHINPreTrainedModel
+from tkre_hf.pfhin.text import encode_texts
+from tkre_hf.pfhin.trainer import PFHINTrainer
+from tkre_hf.pfhin.training_args import PFHINTrainingArguments
+from tkre_hf.pfhin.walks import WalkSettings
+from tkre_hf.training import find_checkpoint, resolve_backbone, settings_errors
+
+logger = logging.getLogger(__name__)
+
+GRAPH, TEXTS = "graph", "texts.npy"
+
+INITS = ("random", "svd", "deepwalk")
+
+
+@dataclass
+class NetworkArguments:
+    """Which network, and what of it is held out before anything else is done."""
+
+    network: str = field(metadata={"help": "Folder with nodes and edges, as .csv or .parquet (tkre_hf/data/hin.py)."})
+    drop_edge_types: list[str] = field(
+        default_factory=list, metadata={"help": "Edge types that are left out, such as one that tells the label."}
+    )
+    hold_out_links: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Files of links (src, dst, edge_type, label): the true ones are taken out of the graph."},
+    )
+
+
+@dataclass
+class PFHINStageArguments(NetworkArguments):
+    """What is pre-trained, and how the graph is walked."""
+
+    ids: bool = field(
+        default=True, metadata={"help": "Give nodes embeddings of their own; without, the model reads any graph."}
+    )
+    texts: str | None = field(
+        default=None,
+        metadata={
+            "help": "Read nodes' texts (or else names) through this frozen encoder: minilm, a folder or Hub id."
+        },
+    )
+    init: str = field(
+        default="random",
+        metadata={"help": "What node embeddings start from: random, svd of the graph, or deepwalk (needs gensim)."},
+    )
+    embedding_size: int | None = field(
+        default=64, metadata={"help": "Width of node embeddings; null: hidden_size, without factorization."}
+    )
+    aggregation: str = field(
+        default="mean", metadata={"help": "How nodes of one type read each other first: bilstm, mean or none."}
+    )
+    hidden_size: int = field(default=128, metadata={"help": "Width of the transformer."})
+    num_hidden_layers: int = field(default=3, metadata={"help": "Its layers."})
+    num_hidden_groups: int = field(default=1, metadata={"help": "Sets of parameters that the layers share."})
+    num_attention_heads: int = field(default=4, metadata={"help": "Its heads."})
+    intermediate_size: int = field(default=256, metadata={"help": "Width of its feed-forward part."})
+    lambda_mnm: float = field(default=1.0, metadata={"help": "Weight of masked node modeling."})
+    lambda_anp: float = field(default=1.0, metadata={"help": "Weight of adjacent node prediction."})
+    label_smoothing: float = field(default=0.1, metadata={"help": "Of masked node modeling."})
+    num_walks: int = field(default=8, metadata={"help": "Walkers that set out from a node."})
+    walk_length: int = field(default=16, metadata={"help": "Steps of each."})
+    restart: float = field(default=0.15, metadata={"help": "Probability of starting again instead of a step."})
+    walk_tau: float = field(default=1.0, metadata={"help": "Neighbours are chosen by rank^tau; 0 is a uniform walk."})
+    max_length: int = field(default=32, metadata={"help": "Nodes of a sequence."})
+    quotas: bool = field(default=True, metadata={"help": "Keep room in a sequence for every type."})
+    rank: str = field(default="centrality", metadata={"help": "What ranks nodes: centrality or degree."})
+
+    @property
+    def walk(self) -> WalkSettings:
+        """How the graph is walked.
+
+        Raises:
+            TkreError: A setting is out of its range.
+        """
+        with settings_errors():
+            return WalkSettings(
+                self.num_walks, self.walk_length, self.restart, self.walk_tau, self.max_length, self.quotas
+            )
+
+
+# Of the settings those that the model's configuration keeps.
+_MODEL_SETTINGS = (
+    "embedding_size",
+    "aggregation",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_hidden_groups",
+    "num_attention_heads",
+    "intermediate_size",
+    "lambda_mnm",
+    "lambda_anp",
+    "label_smoothing",
+)
+
+
+def load_network(args: NetworkArguments) -> tuple[HINTables, HeteroGraph]:
+    """Reads a network, and takes out of its graph what is held out.
+
+    Raises:
+        TkreError: A row or a setting is wrong.
+    """
+    tables = read_hin(args.network)
+    with settings_errors():
+        graph = HeteroGraph.from_tables(tables).without_edge_types(args.drop_edge_types)
+    for path in args.hold_out_links:
+        links = read_links(path, tables)
+        true = links.label == 1
+        graph = graph.without_edges(links.src[true], links.dst[true], links.edge_type[true])
+    return tables, graph
+
+
+def node_texts(tables: HINTables) -> list[str]:
+    """What there is to read of each node: its text, or else its name."""
+    return [text or name for text, name in zip(tables.texts or tables.names, tables.names, strict=True)]
+
+
+def pretrain(args: PFHINStageArguments, training_args: PFHINTrainingArguments) -> Path:
+    """Pre-trains PF-HIN on a network: masked node modeling and adjacent node prediction.
+
+    The graph is written into the output folder by the first process and memory-mapped by all.
+
+    Args:
+        args: What is trained, and on what.
+        training_args: How. ``resume_from_checkpoint`` is a checkpoint's folder, or ``auto`` for the last whole one.
+
+    Returns:
+        ``training_args.output_dir``, which holds the model, ``graph/`` and ``train_results.json``.
+
+    Raises:
+        TkreError: A setting or a row is wrong, or the folder holds another run's work.
+    """
+    if args.init not in INITS:
+        raise TkreError(f"init is {args.init!r}: expected {', '.join(INITS)}")
+    if args.init != "random" and not args.ids:
+        raise TkreError(f"init: {args.init} starts node embeddings, and with ids: false there are none")
+    if not args.lambda_mnm and not args.lambda_anp:
+        raise TkreError("lambda_mnm and lambda_anp are both 0: there is nothing to learn")
+    resume = find_checkpoint(training_args)
+    walk = args.walk
+    folder = Path(str(training_args.output_dir))
+    with training_args.main_process_first(desc="reading the network"):
+        if not (folder / GRAPH / "graph.json").exists():
+            tables, graph = load_network(args)
+            if args.texts is not None:
+                (folder / GRAPH).mkdir(parents=True, exist_ok=True)
+                np.save(folder / GRAPH / TEXTS, encode_texts(node_texts(tables), resolve_backbone(args.texts)))
+            save_graph(folder, graph, args.rank)
+    graph, ranked, texts = load_graph(folder)
+    set_seed(training_args.seed)
+    with settings_errors():
+        settings = {name: getattr(args, name) for name in _MODEL_SETTINGS}
+        text_size = 0 if texts is None else texts.shape[1]
+        config = config_for(graph, args.ids, text_size, walk, args.rank, **settings)
+        model = PFHINForPreTraining(config)
+        trainer = PFHINTrainer(model, training_args, graph, texts, ranked=ranked)
+        trainer.batch_sampler()
+        cpu = time.process_time()
+        if args.init != "random" and resume is None:
+            size, seed = args.embedding_size or args.hidden_size, training_args.seed
+            vectors = (svd_embeddings if args.init == "svd" else deepwalk)(graph, size, seed=seed)
+            initialize_ids(model, trainer.reader, vectors)
+    if training_args.should_log:
+        logger.info("%d nodes, %d edges; %d parameters", graph.num_nodes, graph.num_edges, model.num_parameters())
+    start = time.perf_counter()
+    result = trainer.train(resume_from_checkpoint=resume)
+    trainer.save_model()
+    minutes = {
+        "train_minutes": round((time.perf_counter() - start) / 60, 2),
+        "train_cpu_minutes": round((time.process_time() - cpu) / 60, 2),
+        "parameters": model.num_parameters(),
+    }
+    trainer.save_metrics("train", {**result.metrics, **minutes})
+    if trainer.is_world_process_zero():
+        # A pickle has no place in a folder that is published; the checkpoints keep theirs to be gone on from.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+    return folder
+
+
+def save_graph(folder: Path, graph: HeteroGraph, rank: str) -> None:
+    """Writes a graph and its nodes' ranks, to be memory-mapped.
+
+    Raises:
+        TkreError: The kind of rank is unknown, or networkit isn't installed.
+    """
+    with settings_errors():
+        rank_of, parts = ranks(graph, rank)
+    (folder / GRAPH).mkdir(parents=True, exist_ok=True)
+    np.save(folder / GRAPH / "rank.npy", rank_of)
+    np.save(folder / GRAPH / "rank_parts.npy", parts)
+    # The graph's own description comes last: where it stands all is there.
+    graph.save(folder / GRAPH)
+
+
+def load_graph(
+    folder: str | Path,
+) -> tuple[HeteroGraph, tuple[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float32] | None]:
+    """The graph beside a checkpoint, its nodes' ranks and the quantiles they are made of, and text vectors, mapped.
+
+    Raises:
+        TkreError: There is none.
+    """
+    folder = Path(folder) / GRAPH
+    graph = HeteroGraph.load(folder)
+    ranked = (np.load(folder / "rank.npy"), np.load(folder / "rank_parts.npy"))
+    texts = np.load(folder / TEXTS, mmap_mode="r") if (folder / TEXTS).exists() else None
+    return graph, ranked, texts
+
+
+def load_model(
+    folder: str | Path, model_class: type[PFHINPreTrainedModel] = PFHINForPreTraining, **settings: Any
+) -> PFHINPreTrainedModel:
+    """A checkpoint as any of the family's models.
+
+    Raises:
+        TkreError: There is none.
+    """
+    try:
+        model: PFHINPreTrainedModel = model_class.from_pretrained(folder, **settings)
+    except OSError as error:
+        raise TkreError(f"{folder} holds no PF-HIN model: {str(error).splitlines()[0]}") from error
+    return model
+
+
+def neighborhoods_of(folder: str | Path, model: PFHINPreTrainedModel, seed: int = 0) -> Neighborhoods:
+    """The graph beside a checkpoint, as its model reads it."""
+    graph, ranked, texts = load_graph(folder)
+    return Neighborhoods(model, graph, seed, texts, ranked)

@@ -1,0 +1,199 @@
+"""Ranking links: ComplEx (Trouillon et al., ICML 2016), by itself or on top of PF-HIN's node embeddings.
+
+Trained against all nodes at once (1-N), with reciprocal edge types and the N3 penalty (Lacroix et al., ICML 2018). On
+top of embeddings a node's vector is one of its own plus a projection of its embedding; which, for a training edge, is
+that of a graph without the edge (:func:`out_of_fold`), for else the answer would stand in the question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .embedding import Neighborhoods, embed_nodes
+from .graph import HeteroGraph
+from .modeling_pfhin import PFHINPreTrainedModel
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+
+
+class ComplEx(nn.Module):
+    """Scores edges by Re⟨head, type, conj(tail)⟩; of type ``r`` the reciprocal is ``r + num_types``.
+
+    Args:
+        num_nodes: Nodes.
+        num_types: Edge types.
+        size: Complex numbers of a vector.
+        num_features: Width of the node embeddings beneath; 0 none.
+    """
+
+    def __init__(self, num_nodes: int, num_types: int, size: int = 128, num_features: int = 0) -> None:
+        super().__init__()
+        self.num_types, self.size = num_types, size
+        self.nodes = nn.Embedding(num_nodes, 2 * size)
+        self.types = nn.Embedding(2 * num_types, 2 * size)
+        self.features = nn.Linear(num_features, 2 * size, bias=False) if num_features else None
+        for table in (self.nodes, self.types):
+            nn.init.normal_(table.weight, std=0.05)
+
+    def vectors(self, features: Tensor | None = None) -> Tensor:
+        """All nodes' vectors, ``(nodes, 2 · size)``, real parts first."""
+        if self.features is None or features is None:
+            return self.nodes.weight
+        return self.nodes.weight + self.features(features)
+
+    def queries(self, vectors: Tensor, given: Tensor, types: Tensor) -> Tensor:
+        """What the other end is compared with, ``(batch, 2 · size)``."""
+        real, imaginary = vectors[given].split(self.size, -1)
+        type_real, type_imaginary = self.types(types).split(self.size, -1)
+        return torch.cat(
+            [real * type_real - imaginary * type_imaginary, real * type_imaginary + imaginary * type_real], dim=-1
+        )
+
+    def penalty(self, *vectors: Tensor) -> Tensor:
+        """N3: the sum of the cubes of the complex numbers' moduli, over the batch."""
+        total = vectors[0].new_zeros(())
+        for vector in vectors:
+            real, imaginary = vector.split(self.size, -1)
+            total = total + (real**2 + imaginary**2 + 1e-12).pow(1.5).sum() / len(vector)
+        return total
+
+
+def train_complex(
+    triples: IntArray,
+    num_nodes: int,
+    num_types: int,
+    size: int = 128,
+    epochs: int = 40,
+    batch_size: int = 512,
+    learning_rate: float = 0.1,
+    regularization: float = 5e-3,
+    folds: Sequence[tuple[IntArray, FloatArray]] = (),
+    seed: int = 0,
+) -> ComplEx:
+    """Trains on edges that are true, in both directions, each against all nodes.
+
+    Args:
+        triples: Head, edge type, tail: ``(triples, 3)``.
+        num_nodes: Nodes.
+        num_types: Edge types.
+        size: Complex numbers of a vector.
+        epochs: Passes over the triples.
+        batch_size: Triples of a batch, in both directions.
+        learning_rate: Of Adagrad.
+        regularization: Weight of the N3 penalty.
+        folds: Places of triples, and the embeddings ``(nodes, size)`` that these are trained with (see
+            :func:`out_of_fold`); none for ComplEx by itself.
+        seed: Of the start and the order.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    features: list[Tensor | None] = [torch.from_numpy(vectors) for _, vectors in folds]
+    features = features or [None]
+    places = [place for place, _ in folds] or [np.arange(len(triples))]
+    first = features[0]
+    model = ComplEx(num_nodes, num_types, size, 0 if first is None else first.shape[1])
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=learning_rate)
+    for _ in range(epochs):
+        for fold, rows in _batches(places, batch_size, rng):
+            batch = torch.from_numpy(triples[rows])
+            heads, types, tails = batch.T
+            given, asked = torch.cat([heads, tails]), torch.cat([tails, heads])
+            both = torch.cat([types, types + num_types])
+            vectors = model.vectors(features[fold])
+            query = model.queries(vectors, given, both)
+            loss = F.cross_entropy(query @ vectors.T, asked)
+            loss = loss + regularization * model.penalty(vectors[given], model.types(both), vectors[asked])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval()
+
+
+def _batches(places: Sequence[IntArray], batch_size: int, rng: np.random.Generator) -> Iterator[tuple[int, IntArray]]:
+    """Every triple once, in batches of one fold each, in random order."""
+    batches = [
+        (fold, part)
+        for fold, rows in enumerate(places)
+        for part in np.array_split(rng.permutation(rows), max(1, round(len(rows) / batch_size)))
+        if len(part)
+    ]
+    for i in rng.permutation(len(batches)):
+        yield batches[i]
+
+
+class LinkScorer:
+    """Scores of a trained ComplEx, as ``tasks.ranking_scores`` and ``tasks.link_scores`` ask for them.
+
+    Args:
+        model: The model.
+        features: Node embeddings of the whole training graph, where it is on top of them.
+    """
+
+    def __init__(self, model: ComplEx, features: FloatArray | None = None) -> None:
+        self.model = model
+        with torch.inference_mode():
+            self._vectors = model.vectors(None if features is None else torch.from_numpy(features))
+
+    def tails(self, heads: IntArray, types: IntArray) -> FloatArray:
+        """Scores of all nodes as tails, ``(batch, nodes)``."""
+        return self._scores(heads, types)
+
+    def heads(self, tails: IntArray, types: IntArray) -> FloatArray:
+        """Scores of all nodes as heads, ``(batch, nodes)``, by the reciprocal type."""
+        return self._scores(tails, types + self.model.num_types)
+
+    @torch.inference_mode()
+    def _scores(self, given: IntArray, types: IntArray) -> FloatArray:
+        query = self.model.queries(self._vectors, torch.from_numpy(given), torch.from_numpy(types))
+        return (query @ self._vectors.T).numpy()
+
+    @torch.inference_mode()
+    def links(self, heads: IntArray, types: IntArray, tails: IntArray) -> FloatArray:
+        """Scores of links, the mean of both directions, ``(links,)``."""
+        total = np.zeros(len(heads), np.float32)
+        for given, kind, asked in ((heads, types, tails), (tails, types + self.model.num_types, heads)):
+            query = self.model.queries(self._vectors, torch.from_numpy(given), torch.from_numpy(kind))
+            total += (query * self._vectors[torch.from_numpy(asked)]).sum(-1).numpy() / 2
+        return total
+
+
+def out_of_fold(
+    model: PFHINPreTrainedModel,
+    graph: HeteroGraph,
+    triples: IntArray,
+    num_folds: int = 4,
+    num_walks: int = 2,
+    seed: int = 0,
+    bf16: bool = False,
+) -> list[tuple[IntArray, FloatArray]]:
+    """For each part of the edges, embeddings of a graph without it: what a link is to be told from.
+
+    Args:
+        model: Pre-trained.
+        graph: With all training edges.
+        triples: These edges: head, edge type, tail, ``(triples, 3)``.
+        num_folds: Parts.
+        num_walks: Neighbourhoods of each node that an embedding is the mean of.
+        seed: Of the parts and the walks.
+        bf16: Compute in bfloat16.
+
+    Returns:
+        For each part the places of its triples, and the embeddings, ``(nodes, 2 · hidden)``.
+    """
+    order = np.random.default_rng(seed).permutation(len(triples))
+    whole = Neighborhoods(model, graph, seed)
+    found = []
+    for rows in np.array_split(order, num_folds):
+        heads, _, tails = triples[rows].T
+        # Whatever its type: another edge between the same two nodes would give it away.
+        rest = graph.without_edges(heads, tails)
+        part = Neighborhoods(model, rest, seed, ranked=(whole.walker.rank, whole.parts))
+        found.append((rows, embed_nodes(model, part, num_walks=num_walks, bf16=bf16)))
+    return found
