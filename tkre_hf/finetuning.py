@@ -6,15 +6,18 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from tkre_hf.data import load_records
 from tkre_hf.data.kshot import draw_kshot
+from tkre_hf.data.moved import with_moved_marks
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import embed_anchors, embed_records
 from tkre_hf.evaluation.kshot import trainer_metrics
@@ -61,6 +64,9 @@ def train_relations(args: RelationStageArguments, training_args: RelationTrainin
     """
     resume = find_checkpoint(training_args)
     data = load_training_records(args, training_args)
+    if args.moved_marks:
+        records = with_moved_marks(data.records, args.na_label, args.moved_marks, training_args.seed)
+        data = replace(data, records=records, groups=np.zeros(len(records), dtype=np.int64))
     labels = sorted(set(data.records["relation"]))
     if args.na_label is not None and args.na_label not in labels:
         raise TkreError(f"na_label is {args.na_label!r}, but no training row has this relation")

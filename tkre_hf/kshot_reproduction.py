@@ -44,6 +44,7 @@ class KShotSystem:
     Args:
         fewrel: Whether it starts from stage 2's checkpoint on FewRel; from the plain encoder otherwise.
         samples: Whether an LLM's samples of each relation are trained on; ``explanations`` likewise, in the stages.
+        more: Whether fine-tuning gets ``recipes/knowledge/semeval.jsonl`` too, samples written with no row shown.
         stage1: Whether there is a stage 1 on the rows; ``stage2`` likewise.
         count: The most samples of a relation.
         consistency: Whether the samples that the checkpoint finds least like their relation are left out.
@@ -57,6 +58,7 @@ class KShotSystem:
     fewrel: bool = True
     samples: bool = False
     explanations: bool = False
+    more: bool = False
     stage1: bool = False
     stage2: bool = False
     count: int = 12
@@ -70,7 +72,7 @@ class KShotSystem:
     @property
     def knowledge(self) -> str:
         """What is known of the relations besides labelled rows, as result rows call it."""
-        if self.samples or self.explanations:
+        if self.samples or self.explanations or self.more:
             return "synthetic"
         return "descriptions" if self.fewrel and self.finetune.get("classifier_init") != "random" else "none"
 
@@ -83,6 +85,8 @@ SYSTEMS: dict[str, KShotSystem] = {
     "plain fine-tuning": KShotSystem(fewrel=False, finetune=_PLAIN, ks=(8, 16, 32), splits=_ALL),
     "+ FewRel": KShotSystem(ks=(8, 16, 32), splits=_ALL),
     "+ FewRel, SCDG in fine-tuning": KShotSystem(samples=True),
+    "+ FewRel, SCDG and 50 more samples in fine-tuning": KShotSystem(samples=True, more=True),
+    "+ FewRel, 50 samples without rows shown": KShotSystem(more=True, ks=(8, 16, 32), splits=_ALL),
     "+ FewRel, SCDG and EDKG in stage 1": KShotSystem(samples=True, explanations=True, stage1=True),
     "everything": _EVERYTHING,
     "everything but FewRel": replace(_EVERYTHING, fewrel=False),
@@ -158,6 +162,9 @@ def chain_arguments(system: KShotSystem, k: int, split: int, args: ReproduceKSho
         if system.consistency:
             stage0 |= {"consistency": args.checkpoint, "drop_worst": 0.25}
         finetune["record_sources"] = [kind for kind in kinds if kind != "edkg"]
+    if system.more:
+        finetune["add_sources"] = [str(recipes / "knowledge" / "semeval.jsonl")]
+        finetune["record_sources"] = ["gold", "scdg"]
     stages = {
         name: {**(getattr(chain, name) or {}), **common, "record_sources": kinds} for name in ("stage1", "stage2")
     }

@@ -148,6 +148,12 @@ class RelationStageArguments(StageArguments):
             "(anchors), their training rows as well (supports), or random numbers."
         },
     )
+    moved_marks: int = field(
+        default=0,
+        metadata={
+            "help": "Rows of na_label made of the others by moving one entity's mark to another noun: at most so many."
+        },
+    )
     validation: str | None = field(
         default=None,
         metadata={
