@@ -33,7 +33,6 @@ class Row:
         metric: Such as ``accuracy``.
         value: The figure; percent where the metric is one.
         ci95: Half the width of the 95% interval; ``None`` where it isn't known.
-        sd: Standard deviation over seeds, where that is what others publish.
         n: Episodes (or test rows) behind each seed's value.
         seeds: Training seeds that ``value`` is the mean of.
         knowledge: What was known of the relations: ``none``, ``descriptions``, ``synthetic``.
@@ -43,6 +42,7 @@ class Row:
         machine: Processor, cores and memory.
         published: True for a figure from a paper, which ``source`` then names.
         source: Where a published figure stands; else what the training data were.
+        sd: Standard deviation over seeds, where that is what others publish.
     """
 
     benchmark: str
@@ -51,7 +51,6 @@ class Row:
     metric: str
     value: float
     ci95: float | None = None
-    sd: float | None = None
     n: int | None = None
     seeds: list[int] = field(default_factory=list)
     knowledge: str = "none"
@@ -61,6 +60,7 @@ class Row:
     machine: str = ""
     published: bool = False
     source: str = ""
+    sd: float | None = None
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
