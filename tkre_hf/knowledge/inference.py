@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 from urllib.request import getproxies
 
 import aiohttp
@@ -24,16 +24,35 @@ from tkre_hf.knowledge.http import (
 )
 from tkre_hf.knowledge.parse import MAX_ANSWER_CHARS
 
-# The field in which an answer that the backend has read passes through the hub's client.
-_READ = "tkre_answer"
+
+class _Answered(Exception):
+    """Brings an answer that the backend has read past the hub's client.
+
+    Of a completion's fields the client makes objects that copy all they hold, level by level: that takes longer than
+    the rest of what it does.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
 
 
-class _OpenAISchema(dict[str, Any]):
+class _Verbatim:
     """A ``response_format`` that goes over the wire as it is.
 
     For a URL the client rewrites ``json_schema`` formats, which it knows by ``get("type")``, into TGI's older dialect,
-    and other servers do not read that one.
+    and other servers do not read that one. And no dictionary, or the client would copy it level by level.
     """
+
+    def __init__(self, form: dict[str, Any]) -> None:
+        self.form = form
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return default if key == "type" else self.form.get(key, default)
+
+
+class _VerbatimDict(dict[str, Any]):
+    """The same where the client posts itself, and so must be able to write it."""
 
     def get(self, key: Any, default: Any = None) -> Any:
         return default if key == "type" else super().get(key, default)
@@ -127,12 +146,16 @@ class InferenceBackend:
         }
         if constrained:
             schema = {"name": "answer", "schema": request.json_schema, "strict": True}
-            form = {"type": "json_schema", "json_schema": schema}
-            arguments["response_format"] = _OpenAISchema(form) if self._verbatim else form
+            form: Any = {"type": "json_schema", "json_schema": schema}
+            if self._verbatim:
+                form = _Verbatim(form) if self._session is not None else _VerbatimDict(form)
+            arguments["response_format"] = form
         try:
             if self.stream:
                 return await self._streamed(arguments)
             return _answer(await self._main.chat_completion(**arguments))
+        except _Answered as answered:
+            return answered.answer
         except (TransientError, RefusedError, UnconstrainedError, TkreError):
             raise
         except (TimeoutError, errors.InferenceTimeoutError):
@@ -179,7 +202,10 @@ class InferenceBackend:
         self._posted = True
         if self._session is None:
             return None
-        async with self._session.post(parameters.url, json=parameters.json, headers=parameters.headers) as response:
+        body = parameters.json
+        if isinstance(form := body.get("response_format"), _Verbatim):
+            body = {**body, "response_format": form.form}
+        async with self._session.post(parameters.url, json=body, headers=parameters.headers) as response:
             if response.status != 200:
                 said = self._redact(error_message(await response.content.read(10_000)))
                 raise_for_status(response.status, said, response.headers.get("Retry-After"), self._where)
@@ -229,17 +255,13 @@ def _posting_client(backend: InferenceBackend) -> type[Any]:
             answer = await backend.post(request_parameters)
             if answer is None:
                 return await super()._inner_post(request_parameters, stream=stream)
-            # Of a completion's own fields the client makes objects that copy all they hold, level by level: that takes
-            # longer than the rest of what it does. A field it doesn't know it leaves as it is.
-            return {_READ: answer}
+            raise _Answered(answer)
 
     return PostingClient
 
 
 def _answer(output: Any) -> Answer:
     """The answer in what the hub's client returns."""
-    if (answer := getattr(output, _READ, None)) is not None:
-        return cast(Answer, answer)
     choice = output.choices[0]
     return _checked(choice.message.content, choice.finish_reason, output.usage)
 
