@@ -113,7 +113,7 @@ def test_what_a_system_is_made_of(arguments: ReproduceKShotArguments) -> None:
     assert plain.finetune["classifier_init"] == "random" and SYSTEMS["plain fine-tuning"].knowledge == "none"
     chosen = chain_arguments(SYSTEMS["everything, best epoch"], 8, 1, args)
     assert chosen.finetune["validation"].endswith("val.txt") and "save_strategy" not in chosen.finetune
-    more = chain_arguments(SYSTEMS["+ FewRel, SCDG and 110 more samples"], 8, 1, args)
+    more = chain_arguments(SYSTEMS["+ FewRel, SCDG and 200 more samples"], 8, 1, args)
     assert [Path(file).is_file() for file in more.finetune["add_sources"]] == [True]
     assert more.stage1 is None and more.finetune["record_sources"] == ["gold", "scdg"]
     curve = cases(SYSTEMS["consistent samples"], args)
