@@ -6,6 +6,8 @@ export TKRE_DATA_DIR := $(abspath $(TKRE_DATA_DIR))
 endif
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# Two test processes of one thread each: the models of the tests are tiny.
+PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2 --dist loadfile
 
 .PHONY: help setup demo test test-min check format cover bench clean
 help:  ## list the targets
@@ -14,9 +16,9 @@ setup: .venv/installed  ## make .venv with the exact versions of constraints.txt
 demo: setup  ## train both stages on the bundled corpus, evaluate, write ./tkre-bert (minutes on two cores)
 	.venv/bin/python -m tkre_hf.cli demo
 test: setup  ## run the tests
-	.venv/bin/python -m pytest
+	$(call PYTEST,.venv)
 test-min: .venv-min/installed  ## run the tests on the oldest supported versions, in .venv-min
-	.venv-min/bin/python -m pytest
+	$(call PYTEST,.venv-min)
 check: setup  ## lint, formatting, types
 	.venv/bin/python -m ruff check
 	.venv/bin/python -m ruff format --check

@@ -138,6 +138,7 @@ def test_from_training_to_the_page(
     assert plain.seeds == [1, 2] and plain.n == 10 and plain.sd is not None and plain.knowledge == "none"
     assert {each.setting for each in rows if each.system == "plain fine-tuning"} == {"k8", "k16", "k32"}
     assert found["semeval2010_official", "everything", "k8"].metric == "official_macro_f1"
+    assert found["semeval2010_first1000", "everything", "k8"].n == 10
     assert 0 < found["semeval2010_adapters", "LoRA", "% of parameters trained"].value < 60
     assert found["semeval2010", "KnowPrompt", "k8"].published
     assert 0 < found["semeval2010_overlap", "synthetic rows: all", "8-1"].value <= 8  # some are alike, and refused

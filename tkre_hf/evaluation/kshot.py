@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,10 @@ class Predictions:
         """F1 by each metric, in percent."""
         columns = {"predictions": self.predicted, "references": self.gold}
         return {name: float(metric.compute(**columns)["f1"]) for name, metric in self.metrics.items()}
+
+    def first(self, count: int | None) -> Predictions:
+        """Those of the first rows; all of them for ``None``."""
+        return replace(self, ids=self.ids[:count], gold=self.gold[:count], predicted=self.predicted[:count])
 
     def to_markdown(self) -> str:
         """F1 by each metric with its bootstrap interval, and a line for each relation."""
