@@ -41,6 +41,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "5 iterations": {"num_iterations": 5},
 }
 
+# Ours is fine-tuned with the defaults.
+FINETUNE: dict[str, Any] = {"save_strategy": "no", "disable_tqdm": True}
+
 
 @dataclass
 class BenchmarkArguments:
@@ -121,7 +124,7 @@ def run_ours(args: BenchmarkArguments, split: Path, test: Path, seed: int, check
         relation_info=str(ROOT / "recipes" / "configs" / "semeval_relations.yaml"),
         checkpoint=checkpoint,
         backbone=args.backbone,
-        finetune={"save_strategy": "no", "disable_tqdm": True},
+        finetune=FINETUNE,
         seed=seed,
         output_dir=args.work_dir,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -135,3 +136,58 @@ def test_the_straightforward_evaluation_finds_what_ours_does(load: Any, real_tex
         for found, label in zip(benchmark.predict(i), episode.query_label, strict=True)
     ]
     assert 100 * sum(right) / len(right) == pytest.approx(ours.accuracy)
+
+
+# Answers as setfit_peer.py does, with the label of the first training row that has a word of the text.
+STANDS_IN = """
+import json, sys
+from pathlib import Path
+job = json.load(sys.stdin)
+rows = list(zip(job["train"]["text"], job["train"]["label"]))
+words = [text.split()[3] for text in job["test"]["text"]]
+predicted = [next((label for text, label in rows if word in text.split()), "Other") for word in words]
+asked = {"texts": job["train"]["text"], **{name: job[name] for name in ("settings", "threads", "backbone")}}
+Path(FILE).write_text(json.dumps(asked))
+answer = {"predicted": predicted, "minutes": 0.5, "versions": {"setfit": "0"}}
+Path(job["output"]).write_text(json.dumps(answer))
+"""
+
+
+def test_a_peer_reads_the_same_rows_and_is_scored_alike(
+    load: Any, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verbs = {"Cause-Effect(e1,e2)": "causes", "Entity-Origin(e1,e2)": "leaves", "Other": "sees"}
+    semeval = tmp_path / "semeval2010"
+    for name, numbers in (("kshot/8-1/train.txt", range(2)), ("test.txt", range(2, 4))):
+        rows = [
+            {
+                "token": [f"Ada{i}", verb, "the", "port", "."],
+                "h": {"name": f"Ada{i}", "pos": [0, 1]},
+                "t": {"name": "the port", "pos": [2, 4]},
+                "relation": label,
+            }
+            for i in numbers
+            for label, verb in verbs.items()
+        ]
+        (semeval / name).parent.mkdir(parents=True, exist_ok=True)
+        (semeval / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    peer, asked, output = tmp_path / "peer.py", tmp_path / "asked.json", tmp_path / "kshot.json"
+    peer.write_text(STANDS_IN.replace("FILE", repr(str(asked))))
+    options = ["--data_dir", str(tmp_path), "--backbone", str(backbone), "--setfit_python", sys.executable]
+    options += ["--k", "8", "--settings", "20 iterations", "--max_steps", "3", "--work_dir", str(tmp_path / "work")]
+    monkeypatch.setattr(sys, "argv", ["kshot_vs_setfit.py", *options, "--output", str(output)])
+    module = load("kshot_vs_setfit")
+    monkeypatch.setattr(module, "PEER", peer)
+    monkeypatch.setattr(
+        module, "FINETUNE", {**module.FINETUNE, "max_steps": 1, "max_length": 64, "use_cpu": True, "bf16": False}
+    )
+    module.main()
+    job = json.loads(asked.read_text())
+    assert job["texts"][0] == "[E1] Ada0 [/E1] causes [E2] the port [/E2] ."
+    assert job["settings"] == {"seed": 1, "num_iterations": 20, "max_steps": 3} and job["threads"] == 1
+    rows = {(row.benchmark, row.system): row for row in read_rows(output)}
+    found = rows["kshot_vs_setfit", "SetFit, 20 iterations, at most 3 steps"]
+    assert found.value == 100 and found.minutes == 0.5 and found.n == 6 and found.versions == {"setfit": "0"}
+    ours = rows["kshot_vs_setfit", "tkre_hf, plain"]
+    assert 0 <= ours.value <= 100 and ours.knowledge == "none"
+    assert rows["kshot_vs_setfit_minutes", "tkre_hf, plain"].value >= 0
