@@ -84,8 +84,9 @@ _ALL = (1, 2, 3, 4, 5)
 _PLAIN = {"classifier_init": "random"}
 # With 4,000 samples more four passes are as many steps as fifty over the rows and 12 samples alone.
 _MANY = {"num_train_epochs": 4}
-# An adapter learns from rates at which the whole encoder would forget.
-_FAST = {"learning_rate": 1e-3, "head_learning_rate": 5e-3}
+# Adapters learn from rates at which a whole encoder forgets; chosen on validation rows of split 1.
+_LORA = {"adapter": "lora", "learning_rate": 1e-3, "head_learning_rate": 5e-3}
+_IA3 = {"adapter": "ia3", "learning_rate": 1e-2, "head_learning_rate": 5e-3}
 _EVERYTHING = KShotSystem(samples=True, explanations=True, stage1=True, stage2=True)
 
 SYSTEMS: dict[str, KShotSystem] = {
@@ -104,8 +105,8 @@ SYSTEMS: dict[str, KShotSystem] = {
     "everything but anchors": replace(_EVERYTHING, finetune=_PLAIN),
     "plain fine-tuning, SCDG": KShotSystem(fewrel=False, samples=True, finetune=_PLAIN),
     "everything, best epoch": replace(_EVERYTHING, finetune={"validation": "val.txt"}),
-    "LoRA": KShotSystem(finetune={"adapter": "lora", **_FAST}, ks=(32,), splits=_ALL, benchmark=ADAPTERS),
-    "IA3": KShotSystem(finetune={"adapter": "ia3", **_FAST}, ks=(32,), splits=_ALL, benchmark=ADAPTERS),
+    "LoRA": KShotSystem(finetune=_LORA, ks=(32,), splits=_ALL, benchmark=ADAPTERS),
+    "IA3": KShotSystem(finetune=_IA3, ks=(32,), splits=_ALL, benchmark=ADAPTERS),
     **{
         f"{'consistent' if consistency else 'all'} samples": KShotSystem(
             samples=True, consistency=consistency, benchmark=SAMPLES
