@@ -21,6 +21,7 @@ from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification, TKREForPreTraining, TKREModel
 from tkre_hf.tkre.pipeline import RelationExtractionPipeline
 from tkre_hf.tkre.processing_tkre import TKREProcessor
+from tkre_hf.tkre.prototypes import RelationPrototypes
 
 from ..conftest import NAMES, RELATIONS, tiny_bert, word_piece_tokenizer
 
@@ -277,21 +278,39 @@ def test_a_threshold_comes_from_leaving_supports_out(
         assert pipe.fit(few, DESCRIPTIONS if few is not pairs else None).na_threshold == 0.123
     pipe.fit(supports, DESCRIPTIONS)
     assert pipe.na_threshold not in (None, 0.123)
+    none = {entry["relation"]: entry["similarity"] for entry in pipe(MARKED, top_k=None)}
+    assert len(none) == 7 and none[None] == pytest.approx(pipe.na_threshold)
     assert pipe.model.config.na_threshold == 0.123
 
 
-def test_leaving_one_out_separates_what_can_be_separated(
-    pipe: RelationExtractionPipeline, split: tuple[list[dict[str, Any]], list[dict[str, Any]]]
+def on_axes(pipe: RelationExtractionPipeline, relations: int, noise: float = 0.02) -> list[Any]:
+    """Arguments of ``RelationPrototypes.fit``: relations on axes of their own, with three supports near each."""
+    axes = torch.eye(pipe.model.config.projection_dim)[:relations]
+    labels = torch.arange(relations).repeat_interleave(3)
+    generator = torch.Generator().manual_seed(0)
+    supports = axes[labels] + noise * torch.randn(len(labels), axes.shape[1], generator=generator)
+    names = [f"r{i}" for i in range(relations)]
+    info = [RelationInfo(name) for name in names]
+    return [names, info, axes, torch.nn.functional.normalize(supports, dim=-1), labels]
+
+
+def test_leaving_one_out_separates_what_can_be_separated(pipe: RelationExtractionPipeline) -> None:
+    # A support's own cosine is near 1, any other near 0.
+    threshold = RelationPrototypes.fit(pipe.model, *on_axes(pipe, 6)).na_threshold
+    assert threshold is not None and 0.2 < threshold < 0.98
+
+
+def test_where_trust_in_descriptions_depends_on_all_relations_those_there_stay(
+    pipe: RelationExtractionPipeline,
 ) -> None:
-    pipe.fit(split[0], DESCRIPTIONS)
-    known = pipe.prototypes
-    assert known is not None
-    # Relations on axes of their own, supports near them: their own cosine is near 1, any other near 0.
-    axes = torch.eye(known.prototypes.shape[1])[: len(RELATIONS)]
-    noise = torch.randn(len(known.support_labels), axes.shape[1], generator=torch.Generator().manual_seed(0)) * 0.02
-    supports = torch.nn.functional.normalize(axes[known.support_labels] + noise, dim=-1)
-    fitted = type(known).fit(pipe.model, known.relations, known.info, axes, supports, known.support_labels)
-    assert fitted.na_threshold is not None and 0.2 < fitted.na_threshold < 0.98
+    pipe.model.config.tau = 1.0  # so that anchors are right more often than by chance, but not always
+    names, info, anchors, supports, labels = on_axes(pipe, 6, noise=0.1)
+    five = RelationPrototypes.fit(pipe.model, names[:5], info[:5], anchors[:5], supports[:15], labels[:15])
+    six = five.add(pipe.model, names[5], info[5], anchors[5:], supports[15:])
+    whole = RelationPrototypes.fit(pipe.model, names, info, anchors, supports, labels)
+    assert torch.equal(six.prototypes[:5], five.prototypes)
+    assert not torch.allclose(whole.prototypes[:5], five.prototypes, atol=1e-4)
+    torch.testing.assert_close(six.prototypes[5:], whole.prototypes[5:])
 
 
 def test_below_the_threshold_is_none_of_the_above(pipe: RelationExtractionPipeline) -> None:
