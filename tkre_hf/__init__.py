@@ -1,7 +1,7 @@
 """Few-shot relation extraction for the Hugging Face ecosystem.
 
-Importing this package makes transformers' Auto classes know TKRE and PF-HIN, and imports neither transformers nor
-torch: a public name's module is imported when the name is first used.
+Importing this package makes transformers' Auto classes and pipelines know TKRE and PF-HIN, and imports neither
+transformers nor torch: a public name's module is imported when the name is first used.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         TKREForPreTraining,
         TKREModel,
     )
+    from tkre_hf.tkre.pipeline import RelationExtractionPipeline
     from tkre_hf.tkre.processing_tkre import TKREProcessor
     from tkre_hf.tkre.trainer import MSLMTrainer, RelationTrainer, SCLTrainer
     from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingArguments, SCLTrainingArguments
@@ -63,6 +64,7 @@ __all__ = [
     "PFHINModel",
     "PFHINTrainer",
     "PFHINTrainingArguments",
+    "RelationExtractionPipeline",
     "RelationTrainer",
     "RelationTrainingArguments",
     "SCLTrainer",
@@ -109,6 +111,7 @@ _MODULES = {
     "tkre.configuration_tkre": ("TKREConfig",),
     "tkre.modeling_classification": ("TKREForRelationClassification",),
     "tkre.modeling_tkre": ("TKREForFewShotClassification", "TKREForMaskedSpanLM", "TKREForPreTraining", "TKREModel"),
+    "tkre.pipeline": ("RelationExtractionPipeline",),
     "tkre.processing_tkre": ("TKREProcessor",),
     "tkre.trainer": ("MSLMTrainer", "RelationTrainer", "SCLTrainer"),
     "tkre.training_args": ("MSLMTrainingArguments", "RelationTrainingArguments", "SCLTrainingArguments"),

@@ -1,4 +1,4 @@
-"""Makes transformers' Auto classes know the project's model families, without importing transformers or torch.
+"""Makes transformers' Auto classes and pipelines know the model families, without importing transformers or torch.
 
 ``AutoModel.register`` wants the classes themselves, and importing them costs seconds. So each family is entered the
 way transformers enters its own: by name, in the tables that the Auto classes look model types up in, with the classes
@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 # Model type -> configuration class. All names below are public names of tkre_hf.
 CONFIGS = {"tkre": "TKREConfig", "pfhin": "PFHINConfig"}
@@ -27,6 +28,16 @@ MODELS = {
     "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING": {"tkre": "TKREForRelationClassification"},
 }
 PROCESSORS = {"PROCESSOR_MAPPING": {"tkre": "TKREProcessor"}}
+
+# Task of a pipeline -> model type, kind of input, pipeline, and what loads its model.
+TASKS = {
+    "relation-extraction": (
+        "tkre",
+        "text",
+        "tkre_hf.tkre.pipeline.RelationExtractionPipeline",
+        "tkre_hf.tkre.loading.RelationExtractionModel",
+    )
+}
 
 
 def register() -> None:
@@ -75,10 +86,34 @@ def _extend_classes(auto: ModuleType, tables: dict[str, dict[str, str]]) -> None
                 getattr(auto, table)._reverse_config_mapping.setdefault(CONFIGS[model_type], model_type)
 
 
+class _Task(dict[str, Any]):
+    """A task's entry in transformers' table of pipelines, whose classes are imported when they are asked for."""
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        if key == "impl":
+            return _imported(value)
+        return tuple(map(_imported, value)) if key == "pt" else value
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _extend_tasks(pipelines: ModuleType) -> None:
+    for task, (model_type, kind, pipeline, model) in TASKS.items():
+        if _is_ours(model_type):
+            # transformers 4 asks for TensorFlow's classes too.
+            entry = _Task({"impl": pipeline, "pt": (model,), "tf": (), "type": kind})
+            pipelines.SUPPORTED_TASKS.setdefault(task, entry)
+
+
 _TABLES: dict[str, Callable[[ModuleType], None]] = {
     "transformers.models.auto.configuration_auto": _extend_configs,
     "transformers.models.auto.modeling_auto": lambda auto: _extend_classes(auto, MODELS),
     "transformers.models.auto.processing_auto": lambda auto: _extend_classes(auto, PROCESSORS),
+    "transformers.pipelines": _extend_tasks,
 }
 
 

@@ -17,6 +17,7 @@ from tkre_hf.data.relations import RelationInfo
 from tkre_hf.tkre.modeling_parts import AnchorTrust, relation_prototypes, unit
 from tkre_hf.tkre.modeling_tkre import TKREModel, TKREPreTrainedModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
+from tkre_hf.tkre.prototypes import NA_RATES, best_threshold
 from tkre_hf.tkre.sampling import EncodedRecords
 
 # Queries scored at once: their supports' vectors are what takes memory, 40 MB at 10-way 5-shot and 384 dimensions.
@@ -214,7 +215,7 @@ def calibrate_na(
     k_shot: int,
     anchors: Tensor | None = None,
     trust: AnchorTrust | None = None,
-    rates: Sequence[float] = (0.15, 0.3, 0.5),
+    rates: Sequence[float] = NA_RATES,
     num_episodes: int = 2_000,
     seed: int = 0,
 ) -> float:
@@ -239,18 +240,7 @@ def calibrate_na(
         best.append(score.numpy().ravel())
         right.append((place.numpy() == batch.query_label).ravel() / score.numel())
         none.append((batch.query_label == -1).ravel() / score.numel())
-    order = np.argsort(np.concatenate(best), kind="stable")
-    cosines = np.concatenate(best)[order]
-    # Raised past one more query, a threshold gains it if it has no relation, and loses it if its relation was found.
-    gain = np.cumsum(np.concatenate(none)[order] - np.concatenate(right)[order])
-    # Which it can't of two queries with the same cosine: both or neither lie below it.
-    gain[:-1][cosines[:-1] == cosines[1:]] = -np.inf
-    top = int(gain.argmax())
-    if gain[top] <= 0:
-        return float(cosines[0])
-    if top + 1 == len(cosines):
-        return float(np.nextafter(cosines[top], np.float32(np.inf)))
-    return float((cosines[top] + cosines[top + 1]) / 2)
+    return best_threshold(np.concatenate(best), np.concatenate(right), np.concatenate(none))
 
 
 def anchors_of(

@@ -258,7 +258,7 @@ class TKREProcessor(ProcessorMixin):
                     )
             tokens = list(sentence)
             if text is not None:
-                tokens, spans = _split(sentence, spans)
+                tokens, spans = split_text(sentence, spans)
             entities = {
                 role: {"start": start, "end": end, "type": columns[f"{role}_type"][i]}
                 for role, (start, end) in zip(ROLES, spans, strict=True)
@@ -293,7 +293,7 @@ class TKREProcessor(ProcessorMixin):
 TKREProcessor.register_for_auto_class()
 
 
-def _split(text: str, spans: Sequence[Any]) -> tuple[list[str], list[tuple[int, int]]]:
+def split_text(text: str, spans: Sequence[Any]) -> tuple[list[str], list[tuple[int, int]]]:
     """Splits text at white space and at the spans' edges: the words, and the spans counted in words."""
     cuts = sorted({0, len(text), *(edge for span in spans for edge in span)})
     words, starts = [], []

@@ -1,0 +1,225 @@
+"""What a few-shot model knows of somebody's relations: their prototypes, and all that it takes to add another one.
+
+They are two files beside the model's, ``prototypes.safetensors`` and ``relations.json``, and travel with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tkre_hf.data.relations import RelationInfo
+from tkre_hf.errors import TkreError
+
+from .modeling_tkre import TKREForFewShotClassification
+
+PROTOTYPES, RELATIONS = "prototypes.safetensors", "relations.json"
+
+# Fractions of queries with none of the above that a threshold is chosen for; 0 itself would ask for no threshold.
+NA_RATES = (0.15, 0.3, 0.5)
+
+# Fewer relations, or supports of each, and leaving one out says nothing of what lies outside of them all.
+_CALIBRATED_RELATIONS, _CALIBRATED_SUPPORTS = 3, 2
+
+
+def best_threshold(cosines: NDArray[Any], right: NDArray[Any], none: NDArray[Any]) -> float:
+    """The threshold on the best cosine below which most is gained by answering none of the above.
+
+    Args:
+        cosines: Each query's best cosine, ``(queries,)``.
+        right: What each query counts for where its own relation was found, else 0; ``(queries,)``.
+        none: What each counts for where it has none of the relations, else 0; ``(queries,)``.
+    """
+    order = np.argsort(cosines, kind="stable")
+    cosines = cosines[order]
+    # Raised past one more query, a threshold gains it if it has no relation, and loses it if its relation was found.
+    gain = np.cumsum(none[order] - right[order])
+    # Which it can't of two queries with the same cosine: both or neither lie below it.
+    gain[:-1][cosines[:-1] == cosines[1:]] = -np.inf
+    top = int(gain.argmax())
+    if gain[top] <= 0:
+        return float(cosines[0])
+    if top + 1 == len(cosines):
+        return float(np.nextafter(cosines[top], np.float32(np.inf)))
+    return float((cosines[top] + cosines[top + 1]) / 2)
+
+
+@dataclass(frozen=True)
+class RelationPrototypes:
+    """Relations as one model sees them; nothing of it changes, what changes it makes another.
+
+    Args:
+        relations: Their labels.
+        info: Name and description of each.
+        anchors: Embedded names and descriptions, ``(relations, dim)``, unit length, on the CPU like the others.
+        prototypes: ``(relations, dim)``, unit length.
+        support_embeds: Of the labelled sentences, ``(supports, dim)``, unit length; may be none.
+        support_labels: Each one's relation by number, ``(supports,)``.
+        na_threshold: Cosine below which a sentence has none of the relations; ``None`` if one always has.
+    """
+
+    relations: tuple[str, ...]
+    info: tuple[RelationInfo, ...]
+    anchors: Tensor
+    prototypes: Tensor
+    support_embeds: Tensor
+    support_labels: Tensor
+    na_threshold: float | None = None
+
+    @classmethod
+    def fit(
+        cls,
+        model: TKREForFewShotClassification,
+        relations: Sequence[str],
+        info: Sequence[RelationInfo],
+        anchors: Tensor,
+        support_embeds: Tensor,
+        support_labels: Tensor,
+    ) -> RelationPrototypes:
+        """Makes the prototypes; the threshold comes from the supports, or else is the model's own."""
+        prototypes = _prototypes(model, support_embeds, support_labels, anchors)
+        made = cls(tuple(relations), tuple(info), anchors, prototypes, support_embeds, support_labels)
+        threshold = made.leave_one_out(model)
+        return replace(made, na_threshold=model.config.na_threshold if threshold is None else threshold)
+
+    def add(
+        self,
+        model: TKREForFewShotClassification,
+        relation: str,
+        info: RelationInfo,
+        anchor: Tensor,
+        support_embeds: Tensor,
+    ) -> RelationPrototypes:
+        """With one relation more. Its prototype is what ``fit`` of all would give it; the others' stay as they are.
+
+        Args:
+            model: The model that made the others.
+            relation: The label.
+            info: Name and description.
+            anchor: ``(1, dim)``.
+            support_embeds: ``(supports, dim)``; may be none.
+        """
+        number = len(self.relations)
+        anchors = torch.cat([self.anchors, anchor])
+        supports = torch.cat([self.support_embeds, support_embeds])
+        labels = torch.cat([self.support_labels, torch.full((len(support_embeds),), number)])
+        own = _prototypes(model, supports, labels, anchors)[number:]
+        return replace(
+            self,
+            relations=(*self.relations, relation),
+            info=(*self.info, info),
+            anchors=anchors,
+            prototypes=torch.cat([self.prototypes, own]),
+            support_embeds=supports,
+            support_labels=labels,
+        )
+
+    def remove(self, relation: str) -> RelationPrototypes:
+        """Without one of the relations; the others' prototypes stay as they are."""
+        number = self.relations.index(relation)
+        kept = torch.arange(len(self.relations)) != number
+        supports = self.support_labels != number
+        labels = self.support_labels[supports]
+        return replace(
+            self,
+            relations=self.relations[:number] + self.relations[number + 1 :],
+            info=self.info[:number] + self.info[number + 1 :],
+            anchors=self.anchors[kept],
+            prototypes=self.prototypes[kept],
+            support_embeds=self.support_embeds[supports],
+            support_labels=labels - (labels > number).long(),
+        )
+
+    def leave_one_out(self, model: TKREForFewShotClassification) -> float | None:
+        """The threshold that serves best where each relation in turn lacks one of its supports, and that is the query.
+
+        The same query is none of the above where its own relation is taken away, so no other sentences are needed;
+        what is found for one support less is a little low for all of them.
+
+        Returns:
+            The threshold; ``None`` where a relation has a single support, or there are fewer than three.
+        """
+        counts = torch.bincount(self.support_labels, minlength=len(self.relations))
+        if len(counts) < _CALIBRATED_RELATIONS or int(counts.min()) < _CALIBRATED_SUPPORTS:
+            return None
+        place = torch.zeros_like(self.support_labels)
+        for number in range(len(counts)):
+            place[self.support_labels == number] = torch.arange(int(counts[number]))
+        found, right, outside = [], [], []
+        for fold in range(int(counts.max())):
+            held = place == fold
+            prototypes = _prototypes(model, self.support_embeds[~held], self.support_labels[~held], self.anchors)
+            cosines = self.support_embeds[held] @ prototypes.T
+            own = self.support_labels[held]
+            best, place_found = cosines.max(-1)
+            found.append(best)
+            right.append(place_found == own)
+            outside.append(cosines.scatter(1, own[:, None], -torch.inf).max(-1).values)
+        rate = float(np.mean(NA_RATES))
+        correct = torch.cat(right).double().numpy()
+        zeros = np.zeros(len(correct))
+        return best_threshold(
+            torch.cat([*found, *outside]).numpy(),
+            np.concatenate([(1 - rate) * correct, zeros]),
+            np.concatenate([zeros, np.full(len(correct), rate)]),
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Writes both files."""
+        tensors = {
+            "anchors": self.anchors,
+            "prototypes": self.prototypes,
+            "support_embeds": self.support_embeds,
+            "support_labels": self.support_labels,
+        }
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, Path(folder, PROTOTYPES))
+        counts = torch.bincount(self.support_labels, minlength=len(self.relations)).tolist()
+        rows = [
+            {"relation": relation, "name": info.name, "description": info.description, "supports": count}
+            for relation, info, count in zip(self.relations, self.info, counts, strict=True)
+        ]
+        text = json.dumps({"na_threshold": self.na_threshold, "relations": rows}, indent=1, ensure_ascii=False)
+        Path(folder, RELATIONS).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, prototypes: str | Path, relations: str | Path) -> RelationPrototypes:
+        """Reads both files.
+
+        Raises:
+            TkreError: One of them is broken, or they don't belong together.
+        """
+        try:
+            tensors = load_file(prototypes)
+            settings = json.loads(Path(relations).read_text(encoding="utf-8"))
+            rows = settings["relations"]
+            made = cls(
+                tuple(row["relation"] for row in rows),
+                tuple(RelationInfo(row["name"], row["description"]) for row in rows),
+                tensors["anchors"],
+                tensors["prototypes"],
+                tensors["support_embeds"],
+                tensors["support_labels"],
+                settings["na_threshold"],
+            )
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise TkreError(f"{prototypes} and {relations} can't be read ({error}): fit the relations anew") from error
+        if not len(rows) == len(made.anchors) == len(made.prototypes):
+            raise TkreError(
+                f"{relations} names {len(rows)} relations, but {prototypes} has {len(made.prototypes)}: they don't "
+                "belong together; fit the relations anew"
+            )
+        return made
+
+
+def _prototypes(model: TKREForFewShotClassification, supports: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
+    return model.prototypes(supports, labels, anchors) if len(supports) else model.prototypes(anchor_embeds=anchors)
