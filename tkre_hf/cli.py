@@ -18,6 +18,9 @@ COMMANDS = {
     "generate": ("have an LLM write explanations and samples for your relations", "tkre_hf.knowledge.cli"),
     "train": ("train stage 1 or 2, or a classifier from K labelled rows of each relation", "tkre_hf.training_cli"),
     "evaluate": ("measure a checkpoint's few-shot accuracy", "tkre_hf.evaluation.cli"),
+    "card": ("write or refresh the card of a trained model", "tkre_hf.hub.card"),
+    "push": ("publish a trained model or generated knowledge on the Hub", "tkre_hf.hub.publish"),
+    "doctor": ("tell what is installed, what the machine can do, and whether the Hub answers", "tkre_hf.doctor"),
     "hin": ("pre-train on a typed network, embed its nodes, find similar ones", "tkre_hf.hin_cli"),
 }
 
