@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from tkre_hf.arguments import ArgumentsError, parse_arguments, parse_settings, run
+from tkre_hf.arguments import ArgumentsError, name_positionals, parse_arguments, parse_settings, run
 from tkre_hf.errors import TkreError
 
 
@@ -209,3 +209,17 @@ def test_a_mapping_is_parsed_as_a_file_is() -> None:
     assert chain == Chain("x", {"a": 1})
     with pytest.raises(ArgumentsError, match="stage1: unknown key 'nam'; did you mean 'name'"):
         parse_settings(Chain, {"nam": "x"}, "stage1")
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        ("DIR REPO --private", "--folder DIR --repo REPO --private"),
+        ("DIR --repo REPO", "--folder DIR --repo REPO"),
+        ("--private --folder DIR", "--private --folder DIR"),
+        ("DIR REPO more", "--folder DIR --repo REPO more"),
+        ("", ""),
+    ],
+)
+def test_first_words_may_go_without_their_names(argv: str, named: str) -> None:
+    assert name_positionals(argv.split(), "folder", "repo") == named.split()

@@ -72,6 +72,9 @@ def test_an_unknown_command_is_told_the_known_ones(capsys: pytest.CaptureFixture
         ["evaluate", "--model", "no/such/folder"],
         ["evaluate", "--config", "nowhere.yaml"],
         ["generate", "poems"],
+        ["push", "no/such/folder", "ada/m"],
+        ["push", "--repo", "ada/m"],
+        ["card", "no/such/folder"],
         ["generate", "samples", "--shouts", "5"],
     ],
 )

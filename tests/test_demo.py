@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from huggingface_hub import ModelCard
 from transformers import AutoModel, AutoProcessor
 from transformers.utils import logging
 
@@ -69,6 +70,15 @@ def test_leaves_a_checkpoint(finished: tuple[Path, str], capsys: pytest.CaptureF
     assert main(["evaluate", *arguments]) == 0
     (row,) = (row for row in read_rows(folder / "demo.json") if (row.system, row.setting) == (SYSTEMS[-1], "5w1s"))
     assert f"{row.value:.1f} ± {row.ci95:.1f}" in capsys.readouterr().out
+
+
+def test_leaves_a_card_with_its_figures(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    card = ModelCard.load(folder / "README.md")
+    rows = [row for row in read_rows(folder / "demo.json") if row.system == SYSTEMS[-1]]
+    assert [result.metric_value for result in card.data.eval_results] == [row.value for row in rows]
+    assert card.data.eval_results[0].dataset_name == "the bundled corpus of tkre_hf, validation relations"
+    assert f'from_pretrained("{folder.name}")' in card.text and "backbone as it is" in card.text
 
 
 def test_leaves_a_picture(finished: tuple[Path, str]) -> None:

@@ -14,6 +14,7 @@ import torch
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.kshot import load_classifier, predict
 from tkre_hf.finetuning import ADAPTER, train_relations
+from tkre_hf.hub.model_card import is_edited
 from tkre_hf.tkre.adapters import load_adapter
 from tkre_hf.tkre.training_args import RelationTrainingArguments
 from tkre_hf.training import SCLStageArguments, SCLTrainingArguments, train_scl
@@ -109,6 +110,9 @@ def test_an_adapter_is_kept_alone_and_merged(
     # Where it lay on this machine stays here.
     named = json.loads((folder / ADAPTER / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert named == checkpoint.name
+    for path in folder.rglob("*"):
+        assert path.is_dir() or str(checkpoint.parent).encode() not in path.read_bytes(), path
+    assert not is_edited((folder / "README.md").read_text())  # our card, not PEFT's
     merged, processor = load_classifier(str(folder))
     alone = load_adapter(folder / ADAPTER, base=str(checkpoint))
     batch = processor("Ada works for Kiel .", head=(0, 3), tail=(14, 18))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 import tkre_hf
 from tkre_hf.cli import main as tkre
@@ -72,6 +73,18 @@ def test_from_tables_to_similar_nodes(model: Path, capsys: pytest.CaptureFixture
     assert [id for id, *_ in table.similar("n3", 4)] == [line.split()[1] for line in lines]
 
 
+def test_a_card_tells_what_it_is_and_its_code_runs(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = ModelCard.load(model / "README.md")
+    assert card.data.pipeline_tag == "graph-ml" and "3 types of nodes and 3 of edges" in card.text
+    assert re.search(r"^\| `max_steps` +\| 8 +\|$", card.text, re.M)
+    assert str(model.parent) not in str(card)
+    monkeypatch.chdir(model.parent)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", card.text, re.S | re.M)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert len(found["vectors"]) == 69
+
+
 def test_what_is_held_out_is_in_no_graph(model: Path, network: Path) -> None:
     graph, *_ = load_graph(model)
     tables, whole = load_network(NetworkArguments(str(network)))
@@ -87,7 +100,7 @@ def test_what_is_held_out_is_in_no_graph(model: Path, network: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["classification", "links"])
-def test_fine_tuning(task: str, model: Path, network: Path, tmp_path: Path) -> None:
+def test_fine_tuning(task: str, model: Path, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     main = runpy.run_path(str(RECIPES / "finetune_pfhin.py"))["main"]
     argv = ["--model", str(model), "--network", str(network), "--output_dir", str(tmp_path / "out"), "--task", task]
     argv += ["--num_train_epochs", "6", "--use_cpu", "--disable_tqdm", "true"]
@@ -97,6 +110,13 @@ def test_fine_tuning(task: str, model: Path, network: Path, tmp_path: Path) -> N
     scores = json.loads((tmp_path / "out" / "test_results.json").read_text())
     expected = {"classification": {"macro_f1", "micro_f1", "val_macro_f1", "val_micro_f1"}}
     assert set(scores) == expected.get(task, {"link_auc", "link_accuracy"})
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    figures = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert figures == {key: round(value, 3) for key, value in scores.items() if not key.startswith("val_")}
+    (code,) = re.findall(r"^```python\n(.*?)^```$", card.text, re.S | re.M)
+    (tmp_path / "pretrained").symlink_to(model)
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace(f'pretrained = "{model.name}"', 'pretrained = "pretrained"'), {})
     name = {"classification": "PFHINForNodeClassification", "links": "PFHINForLinkPrediction"}[task]
     again = getattr(tkre_hf, name).from_pretrained(tmp_path / "out")
     if task == "classification":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 
 import tkre_hf.kshot
 from tkre_hf.cli import main
@@ -98,6 +99,10 @@ def test_every_step_is_done_once_and_anew_where_its_inputs_change(
     assert [stage["sentences"] for stage in summary.stages] == [114, 114, 66]  # no explanation is classified
     assert first.predictions is not None and len(first.predictions.gold) == 48
     assert first.minutes == pytest.approx(summary.minutes, abs=0.01)
+    card = ModelCard.load(first.classifier / "README.md")
+    figures = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert figures == {name: round(value, 2) for name, value in first.predictions.scores().items()}
+    assert str(tmp_path) not in str(card)
 
     trained.clear()
     again = run_chain(arguments)

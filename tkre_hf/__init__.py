@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tkre_hf.data.semeval import SemEval2010Task8
     from tkre_hf.data.tacred import Tacred
     from tkre_hf.evaluation.metrics import SemEvalMacroF1, TacredMicroF1
+    from tkre_hf.hub.model_card import write_card
+    from tkre_hf.hub.publish import PushArguments, publish
+    from tkre_hf.hub.trainers import MSLMTrainer, PFHINTrainer, RelationTrainer, SCLTrainer
     from tkre_hf.pfhin.configuration_pfhin import PFHINConfig
     from tkre_hf.pfhin.embedding import EmbeddingTable
     from tkre_hf.pfhin.graph import HeteroGraph
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
         PFHINForPreTraining,
         PFHINModel,
     )
-    from tkre_hf.pfhin.trainer import PFHINTrainer
     from tkre_hf.pfhin.training_args import PFHINTrainingArguments
     from tkre_hf.tkre.configuration_tkre import TKREConfig
     from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     )
     from tkre_hf.tkre.pipeline import RelationExtractionPipeline
     from tkre_hf.tkre.processing_tkre import TKREProcessor
-    from tkre_hf.tkre.trainer import MSLMTrainer, RelationTrainer, SCLTrainer
     from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingArguments, SCLTrainingArguments
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "PFHINModel",
     "PFHINTrainer",
     "PFHINTrainingArguments",
+    "PushArguments",
     "RelationExtractionPipeline",
     "RelationTrainer",
     "RelationTrainingArguments",
@@ -82,7 +84,9 @@ __all__ = [
     "TacredMicroF1",
     "draw_kshot",
     "load_records",
+    "publish",
     "read_hin",
+    "write_card",
 ]
 
 # Where each public name lives: a name is imported when it is first asked for.
@@ -96,6 +100,9 @@ _MODULES = {
     "data.semeval": ("SemEval2010Task8",),
     "data.tacred": ("Tacred",),
     "evaluation.metrics": ("SemEvalMacroF1", "TacredMicroF1"),
+    "hub.model_card": ("write_card",),
+    "hub.publish": ("PushArguments", "publish"),
+    "hub.trainers": ("MSLMTrainer", "PFHINTrainer", "RelationTrainer", "SCLTrainer"),
     "pfhin.configuration_pfhin": ("PFHINConfig",),
     "pfhin.embedding": ("EmbeddingTable",),
     "pfhin.graph": ("HeteroGraph",),
@@ -106,14 +113,12 @@ _MODULES = {
         "PFHINForPreTraining",
         "PFHINModel",
     ),
-    "pfhin.trainer": ("PFHINTrainer",),
     "pfhin.training_args": ("PFHINTrainingArguments",),
     "tkre.configuration_tkre": ("TKREConfig",),
     "tkre.modeling_classification": ("TKREForRelationClassification",),
     "tkre.modeling_tkre": ("TKREForFewShotClassification", "TKREForMaskedSpanLM", "TKREForPreTraining", "TKREModel"),
     "tkre.pipeline": ("RelationExtractionPipeline",),
     "tkre.processing_tkre": ("TKREProcessor",),
-    "tkre.trainer": ("MSLMTrainer", "RelationTrainer", "SCLTrainer"),
     "tkre.training_args": ("MSLMTrainingArguments", "RelationTrainingArguments", "SCLTrainingArguments"),
 }
 _get, _names = lazy_exports(__name__, _MODULES)

@@ -89,6 +89,22 @@ def parse_settings(
         raise ArgumentsError(f"{where}: {error}") from None
 
 
+def name_positionals(argv: Sequence[str], *names: str) -> list[str]:
+    """``DIR REPO --private`` as ``--folder DIR --repo REPO --private``: the first words may go without their names.
+
+    Args:
+        argv: The command line.
+        *names: Of the settings that its first words are.
+    """
+    words = list(argv)
+    named: list[str] = []
+    for name in names:
+        if not words or words[0].startswith("-"):
+            break
+        named += [f"--{name}", words.pop(0)]
+    return [*named, *words]
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Runs a program, which may return its exit code.
 

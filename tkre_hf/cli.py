@@ -20,6 +20,9 @@ COMMANDS = {
     "relations": ("teach a checkpoint relations by labelled sentences or descriptions", "tkre_hf.relations_cli"),
     "predict": ("extract relations from sentences, JSON lines in and out", "tkre_hf.prediction_cli"),
     "evaluate": ("measure a checkpoint's few-shot accuracy", "tkre_hf.evaluation.cli"),
+    "card": ("write or refresh the card of a trained model", "tkre_hf.hub.card"),
+    "push": ("publish a trained model or generated knowledge on the Hub", "tkre_hf.hub.publish"),
+    "doctor": ("tell what is installed, what the machine can do, and whether the Hub answers", "tkre_hf.doctor"),
     "hin": ("pre-train on a typed network, embed its nodes, find similar ones", "tkre_hf.hin_cli"),
 }
 

@@ -69,6 +69,7 @@ def _run(args: argparse.Namespace) -> int:
     from tkre_hf.data import load_relation_info
     from tkre_hf.evaluation.few_shot import FewShotArguments, FewShotEvaluator, load_checkpoint
     from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
+    from tkre_hf.hub.model_card import CARD, write_card
     from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREModel
     from tkre_hf.tkre.processing_tkre import TKREProcessor
     from tkre_hf.training import (
@@ -153,7 +154,10 @@ def _run(args: argparse.Namespace) -> int:
         write_rows(stage2 / _REPORT, rows)
         info = load_relation_info(held_out, reports["10w1s"].relations, data_dir=data_dir)
         _draw_confusion(reports["10w1s"], {label: entry.name for label, entry in info.items()}, stage2 / _PICTURE)
+        # A person may have edited the card of an earlier demo.
+        (stage2 / CARD).unlink()
         _deliver(stage2, args.output_dir)
+        write_card(args.output_dir)
 
     print("\nAccuracy in percent on relations never trained on: 5w1s is 5-way 1-shot, 5w0s by description alone.\n")
     print(table(rows))

@@ -21,12 +21,14 @@ from tkre_hf.data.moved import with_moved_marks
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import embed_anchors, embed_records
 from tkre_hf.evaluation.kshot import trainer_metrics
+from tkre_hf.hub.model_card import CARD
+from tkre_hf.hub.trainers import RelationTrainer
+from tkre_hf.stage_settings import without_folders
 from tkre_hf.tkre.adapters import add_adapter, count_trained
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.modeling_parts import relation_prototypes, relation_states
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords, sample_per_label
-from tkre_hf.tkre.trainer import RelationTrainer
 from tkre_hf.tkre.training_args import RelationTrainingArguments
 from tkre_hf.training import (
     StageTrainer,
@@ -35,7 +37,6 @@ from tkre_hf.training import (
     find_checkpoint,
     settings_errors,
     train_stage,
-    without_folders,
 )
 from tkre_hf.training_data import RelationStageArguments, load_training_records, relation_texts
 
@@ -195,6 +196,8 @@ def _merge_adapter(trainer: StageTrainer, folder: Path) -> None:
     adapted: Any = trainer.accelerator.unwrap_model(trainer.model)
     adapted.save_pretrained(folder / ADAPTER)
     adapted.base_model.model.config.save_pretrained(folder / ADAPTER)
-    for name in ("adapter_model.safetensors", "adapter_config.json", "README.md"):
+    # PEFT's own card is a form to fill in, and says where the checkpoint lay on this machine.
+    (folder / ADAPTER / CARD).unlink(missing_ok=True)
+    for name in ("adapter_model.safetensors", "adapter_config.json", CARD):
         (folder / name).unlink(missing_ok=True)
     adapted.merge_and_unload().save_pretrained(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from transformers import TrainingArguments, set_seed
 
 from tkre_hf.data.hin import HINTables, read_hin, read_links
 from tkre_hf.errors import TkreError
-from tkre_hf.hin_training import load_model, neighborhoods_of
+from tkre_hf.hin_training import load_model, neighborhoods_of, network_stage
+from tkre_hf.hub.model_card import write_card
+from tkre_hf.hub.publish import push_trained
 from tkre_hf.pfhin.embedding import Neighborhoods, embed_nodes, export_embeddings
 from tkre_hf.pfhin.finetuning import (
     LinkCollator,
@@ -26,7 +29,9 @@ from tkre_hf.pfhin.finetuning import (
 )
 from tkre_hf.pfhin.modeling_pfhin import PFHINForLinkPrediction, PFHINForNodeClassification
 from tkre_hf.pfhin.tasks import classify_linear, cluster, f1_scores, link_scores, similarity_search
+from tkre_hf.stage_settings import without_folders
 from tkre_hf.training import settings_errors
+from tkre_hf.training_data import TrainingSummary, training_summary
 
 TASKS = ("classification", "links")
 
@@ -68,6 +73,9 @@ class PFHINFinetuningArguments(TrainingArguments):
     save_strategy: str = field(default="no", metadata={"help": "When checkpoints are written on the way."})
     warmup_steps: float = field(
         default=0.1, metadata={"help": "Warm-up: a number of steps, or below 1 their share of all steps."}
+    )
+    hub_strategy: str = field(
+        default="end", metadata={"help": "When the model is published, with push_to_hub: end, and nothing else."}
     )
     report_to: None | str | list[str] = field(
         default="none", metadata={"help": "Where to report to: none, tensorboard, wandb, trackio …"}
@@ -141,7 +149,7 @@ def finetune(args: FinetuneArguments, training_args: TrainingArguments) -> dict[
     """Fine-tunes a checkpoint for node classification or for links, saves it, and measures it on the test's.
 
     Returns:
-        The figures, which stand in ``OUTPUT_DIR/test_results.json`` too.
+        The figures, which stand in ``OUTPUT_DIR/test_results.json`` and in the card too.
 
     Raises:
         TkreError: A setting or a row is wrong.
@@ -150,10 +158,24 @@ def finetune(args: FinetuneArguments, training_args: TrainingArguments) -> dict[
         raise TkreError(f"task is {args.task!r}: expected {' or '.join(TASKS)}")
     tables = read_hin(args.network)
     set_seed(training_args.seed)
-    scores = (_finetune_nodes if args.task == "classification" else _finetune_links)(args, training_args, tables)
+    start = time.perf_counter()
+    model, scores = (_finetune_nodes if args.task == "classification" else _finetune_links)(
+        args, training_args, tables
+    )
     folder = Path(str(training_args.output_dir))
-    (folder / "training_args.bin").unlink(missing_ok=True)
-    (folder / "test_results.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    if training_args.process_index == 0:
+        (folder / "test_results.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        told = {
+            "backbone": without_folders(args.model),
+            "minutes": round((time.perf_counter() - start) / 60, 2),
+            "nodes": len(tables.node_ids),
+            "edges": len(tables.src),
+        }
+        earlier = training_summary(args.model)
+        stage = network_stage(model, args, training_args, args.network, **told)
+        TrainingSummary([*(earlier.stages if earlier is not None else []), stage]).write(folder)
+        write_card(folder)
+        push_trained(training_args, folder)
     return scores
 
 
@@ -162,7 +184,9 @@ def _check_nodes(neighborhoods: Neighborhoods, tables: HINTables) -> None:
         raise TkreError("the network's nodes aren't those of the checkpoint's graph")
 
 
-def _finetune_nodes(args: FinetuneArguments, training_args: TrainingArguments, tables: HINTables) -> dict[str, float]:
+def _finetune_nodes(
+    args: FinetuneArguments, training_args: TrainingArguments, tables: HINTables
+) -> tuple[PFHINForNodeClassification, dict[str, float]]:
     parts = split_of(tables, args.scheme)
     model = load_model(
         args.model,
@@ -179,7 +203,7 @@ def _finetune_nodes(args: FinetuneArguments, training_args: TrainingArguments, t
             model, training_args, parts["train"], collator, parts["val"], compute_metrics=classification_metrics
         )
     trainer.train()
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)
     scores: dict[str, float] = {}
     for part in ("val", "test"):
         nodes = parts[part]
@@ -189,10 +213,12 @@ def _finetune_nodes(args: FinetuneArguments, training_args: TrainingArguments, t
             f"{prefix}{name}": value
             for name, value in f1_scores(tables.labels[nodes], probabilities.argmax(-1)).items()
         }
-    return scores
+    return model, scores
 
 
-def _finetune_links(args: FinetuneArguments, training_args: TrainingArguments, tables: HINTables) -> dict[str, float]:
+def _finetune_links(
+    args: FinetuneArguments, training_args: TrainingArguments, tables: HINTables
+) -> tuple[PFHINForLinkPrediction, dict[str, float]]:
     if args.valid_links is None or args.test_links is None:
         raise TkreError(
             "task links needs valid_links and test_links: files of links to choose thresholds and measure on"
@@ -216,13 +242,13 @@ def _finetune_links(args: FinetuneArguments, training_args: TrainingArguments, t
     collator = LinkCollator(neighborhoods, triples, training_args.seed)
     trainer = TaskTrainer(model, training_args, np.arange(len(triples)), collator)
     trainer.train()
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)
     found = [
         predict_links(model, neighborhoods, np.stack([part.src, part.edge_type, part.dst], axis=1), args.num_walks)
         for part in links
     ]
     valid, test = links
-    return link_scores(found[1], test.label, test.edge_type, (found[0], valid.label, valid.edge_type))
+    return model, link_scores(found[1], test.label, test.edge_type, (found[0], valid.label, valid.edge_type))
 
 
 def _shared(triples: NDArray[np.int64], asked: NDArray[np.int64], nodes: int, kinds: int) -> bool:

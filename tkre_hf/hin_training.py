@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 
 from tkre_hf.data.hin import HINTables, read_hin, read_links
 from tkre_hf.errors import TkreError
 from tkre_hf.hin_baselines import deepwalk
+from tkre_hf.hub.model_card import write_card
+from tkre_hf.hub.publish import push_trained
+from tkre_hf.hub.trainers import PFHINTrainer
 from tkre_hf.pfhin.centrality import ranks
 from tkre_hf.pfhin.embedding import Neighborhoods
 from tkre_hf.pfhin.graph import HeteroGraph
@@ -22,10 +25,11 @@ from tkre_hf.pfhin.initialization import initialize_ids, svd_embeddings
 from tkre_hf.pfhin.inputs import config_for
 from tkre_hf.pfhin.modeling_pfhin import PFHINForPreTraining, PFHINPreTrainedModel
 from tkre_hf.pfhin.text import encode_texts
-from tkre_hf.pfhin.trainer import PFHINTrainer
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 from tkre_hf.pfhin.walks import WalkSettings
+from tkre_hf.stage_settings import stage_settings, without_folders
 from tkre_hf.training import find_checkpoint, resolve_backbone, settings_errors
+from tkre_hf.training_data import TrainingSummary
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +150,8 @@ def pretrain(args: PFHINStageArguments, training_args: PFHINTrainingArguments) -
         training_args: How. ``resume_from_checkpoint`` is a checkpoint's folder, or ``auto`` for the last whole one.
 
     Returns:
-        ``training_args.output_dir``, which holds the model, ``graph/`` and ``train_results.json``.
+        ``training_args.output_dir``, which holds the model, ``graph/``, ``train_results.json``,
+        ``training_data.json`` and the card.
 
     Raises:
         TkreError: A setting or a row is wrong, or the folder holds another run's work.
@@ -185,7 +190,7 @@ def pretrain(args: PFHINStageArguments, training_args: PFHINTrainingArguments) -
         logger.info("%d nodes, %d edges; %d parameters", graph.num_nodes, graph.num_edges, model.num_parameters())
     start = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=resume)
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)
     minutes = {
         "train_minutes": round((time.perf_counter() - start) / 60, 2),
         "train_cpu_minutes": round((time.process_time() - cpu) / 60, 2),
@@ -193,9 +198,36 @@ def pretrain(args: PFHINStageArguments, training_args: PFHINTrainingArguments) -
     }
     trainer.save_metrics("train", {**result.metrics, **minutes})
     if trainer.is_world_process_zero():
-        # A pickle has no place in a folder that is published; the checkpoints keep theirs to be gone on from.
-        (folder / "training_args.bin").unlink(missing_ok=True)
+        counts = {"minutes": minutes["train_minutes"], "nodes": graph.num_nodes, "edges": graph.num_edges}
+        TrainingSummary([network_stage(model, args, training_args, args.network, **counts)]).write(folder)
+        write_card(folder)
+        push_trained(training_args, folder)
     return folder
+
+
+def network_stage(
+    model: PFHINPreTrainedModel, args: Any, training_args: TrainingArguments, network: str, **told: Any
+) -> dict[str, Any]:
+    """What the summary of a run says of one of PF-HIN's stages.
+
+    Args:
+        model: What was trained.
+        args: What was trained, and on what: a dataclass.
+        training_args: How.
+        network: Folder of the network.
+        **told: What it says besides.
+    """
+    return {
+        "stage": type(model).__name__,
+        "backbone": "",
+        "sources": [without_folders(network)],
+        "add_sources": [],
+        "seed": training_args.seed,
+        **told,
+        "settings": {**stage_settings(args, training_args), "processes": training_args.world_size},
+        "trained_relations": [],
+        "held_out_relations": [],
+    }
 
 
 def save_graph(folder: Path, graph: HeteroGraph, rank: str) -> None:

@@ -24,11 +24,16 @@ from tkre_hf.console import quiet_libraries
 from tkre_hf.data import load_records, published_splits
 from tkre_hf.data.kshot import draw_kshot
 from tkre_hf.errors import TkreError
+from tkre_hf.evaluation import report
 from tkre_hf.evaluation.kshot import Predictions, load_classifier, predict
+from tkre_hf.evaluation.report import Row, command, machine, versions
 from tkre_hf.finetuning import train_relations
+from tkre_hf.hub.facts import FIGURES
+from tkre_hf.hub.model_card import CARD, CARD_BESIDE, write_card
 from tkre_hf.knowledge.cli import generate_training_set
 from tkre_hf.knowledge.merge import write_rows
 from tkre_hf.knowledge.settings import Stage0Arguments
+from tkre_hf.stage_settings import without_folders
 from tkre_hf.tkre.training_args import (
     MSLMTrainingArguments,
     RelationTrainingArguments,
@@ -48,6 +53,9 @@ from tkre_hf.training_data import (
 logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.jsonl"
+
+# What is said of a checkpoint, and is no part of it.
+_NOT_CONTENT = frozenset((CARD, CARD_BESIDE, FIGURES))
 
 # Settings of a training run that change nothing in what comes out of it.
 _WITHOUT_EFFECT = frozenset(
@@ -211,8 +219,8 @@ class _Chain:
         folder = self._folder("knowledge", entries)
         if self.state.is_main_process:
             # Answers that are there already are not asked for again.
-            report, code = generate_training_set(replace(stage0, output=str(folder)))
-            logger.info("%s", report)
+            told, code = generate_training_set(replace(stage0, output=str(folder)))
+            logger.info("%s", told)
             if code:
                 logger.warning("the knowledge is short of its quota: see %s", folder)
         self.state.wait_for_everyone()
@@ -250,8 +258,35 @@ class _Chain:
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16_supported()):
                 found = predict(model, processor, [dict(record) for record in records])
             found.write(file)
+            self._report(classifier, found)
         self.state.wait_for_everyone()
         return Predictions.read(file, self.args.na_label)
+
+    def _report(self, classifier: Path, found: Predictions) -> None:
+        """Leaves the figures beside the classifier, and in its card."""
+        args, summary = self.args, training_summary(classifier)
+        assert summary is not None and args.test is not None
+        shots = f"{args.k}-shot" if args.k is not None else "all rows"
+        rows = [
+            Row(
+                benchmark=without_folders(args.test),
+                system=classifier.name.partition("-")[0],
+                setting=f"{shots} {metric}",
+                metric=metric,
+                value=round(value, 2),
+                n=len(found.gold),
+                seeds=[args.seed],
+                knowledge="synthetic" if self.has_samples else "descriptions",
+                minutes=round(summary.minutes, 2),
+                command=command(),
+                versions=versions(),
+                machine=machine(),
+                source=summary.data,
+            )
+            for metric, value in found.scores().items()
+        ]
+        report.write_rows(classifier / FIGURES, rows)
+        write_card(classifier)
 
     def _train(self, name: str, train: Any, types: tuple[type, type], settings: Mapping[str, Any]) -> Path:
         """Trains a stage, or finds it trained; the next one starts from it."""
@@ -305,10 +340,13 @@ def _by_content(settings: Mapping[str, Any], named: Iterable[str]) -> dict[str, 
 
 
 def _file_digest(path: Path) -> str:
-    """Of a file's content, or a folder's files; of a name that is neither (a Hub id, a published data set), itself."""
+    """Of a file's content, or a folder's files; of a name that is neither (a Hub id, a published data set), itself.
+
+    A checkpoint with another card or other figures beside it is the same checkpoint.
+    """
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     if path.is_dir():
-        files = sorted(file for file in path.glob("*") if file.is_file())
+        files = sorted(file for file in path.glob("*") if file.is_file() and file.name not in _NOT_CONTENT)
         return _digest([(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files])
     return str(path)

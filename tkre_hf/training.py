@@ -19,13 +19,16 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import embed_records
+from tkre_hf.hub.model_card import CARD, write_card
+from tkre_hf.hub.publish import push_trained
+from tkre_hf.hub.trainers import MSLMTrainer, RelationTrainer, SCLTrainer
+from tkre_hf.stage_settings import base_model, stage_settings, without_folders
 from tkre_hf.tkre.configuration_tkre import TKREConfig
 from tkre_hf.tkre.markers import ROLES, get_marker
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords, sample_per_label
-from tkre_hf.tkre.trainer import MSLMTrainer, RelationTrainer, SCLTrainer
 from tkre_hf.tkre.training_args import (
     MSLMTrainingArguments,
     SCLTrainingArguments,
@@ -336,34 +339,36 @@ def train_stage(
         )
     start = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=resume)
-    trainer.save_model()
+    card = (folder / CARD).read_bytes() if (folder / CARD).exists() else None
+    # With ``push_to_hub`` the Trainer would publish what isn't finished.
+    trainer.save_model(_internal_call=True)
     if finish is not None and trainer.is_world_process_zero():
         finish(trainer, folder)
     trainer.accelerator.wait_for_everyone()
     metrics = {**result.metrics, **counts, "train_minutes": round((time.perf_counter() - start) / 60, 2)}
     trainer.save_metrics("train", metrics)
     if trainer.is_world_process_zero():
-        # A pickle has no place in a folder that is published; the checkpoints keep theirs to be gone on from.
-        (folder / "training_args.bin").unlink(missing_ok=True)
         earlier = training_summary(args.checkpoint) if args.checkpoint is not None else None
         stage = {
             "stage": type(getattr(trainer.model, "get_base_model", lambda: trainer.model)()).__name__,
             "backbone": without_folders(args.checkpoint or args.backbone),
+            "base_model": base_model(args.checkpoint or args.backbone),
             "sources": [*map(without_folders, args.sources)],
             "add_sources": [*map(without_folders, args.add_sources)],
             "seed": training_args.seed,
             "minutes": metrics["train_minutes"],
+            "settings": {**stage_settings(args, training_args), "processes": training_args.world_size},
             **counts,
             "trained_relations": dataset.relations,
             "held_out_relations": data.held_out,
         }
         TrainingSummary([*(earlier.stages if earlier is not None else []), stage]).write(folder)
+        if card is not None:
+            # PEFT writes a card of its own with each adapter.
+            (folder / CARD).write_bytes(card)
+        write_card(folder)
+        push_trained(training_args, folder)
     return folder
-
-
-def without_folders(name: str) -> str:
-    """A checkpoint goes out into the world, and where its files lay on this machine is nobody's business."""
-    return Path(name).name if Path(name).is_absolute() else name
 
 
 @contextmanager

@@ -194,8 +194,8 @@ class TrainingSummary:
     """What a checkpoint was trained on, stage by stage, as it stands beside it in ``training_data.json``.
 
     Args:
-        stages: For each stage its model class, backbone, sources, seed, minutes, counts, and the labels of the
-            relations trained on and held out.
+        stages: For each stage its model class, backbone, sources, seed, minutes, counts, settings, and the labels of
+            the relations trained on and held out.
     """
 
     stages: list[dict[str, Any]]

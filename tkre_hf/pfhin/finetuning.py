@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import EvalPrediction, TrainingArguments
+
+from tkre_hf.card_trainer import CardTrainer
 
 from .embedding import Neighborhoods
 from .hashing import Stream, hashed
@@ -96,7 +98,7 @@ def link_inputs(neighborhoods: Neighborhoods, triples: IntArray, epoch: int = 0)
     return {**batch, "link_types": torch.from_numpy(np.ascontiguousarray(triples[:, 1]))}
 
 
-class TaskTrainer(Trainer):
+class TaskTrainer(CardTrainer):
     """Fine-tunes on nodes or edges, drawn anew in each epoch.
 
     Args:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import Trainer
+
+from tkre_hf.card_trainer import CardTrainer
 
 from .data_collator import PreTrainingCollator
 from .embedding import Neighborhoods
@@ -20,7 +21,7 @@ from .sampling import EpochBatchSampler, EpochDataLoader, KeyDataset
 from .training_args import PFHINTrainingArguments
 
 
-class PFHINTrainer(Trainer):
+class PFHINTrainer(CardTrainer):
     """Pre-trains ``PFHINForPreTraining`` on a graph.
 
     Each node is the anchor of one pair in an epoch. The loss is a mean over pairs and sequences of equal weight, so

@@ -40,6 +40,9 @@ class PFHINTrainingArguments(TrainingArguments):
         default=100_000, metadata={"help": "With more nodes, masked ones are told from a sample of their type."}
     )
     num_sampled: int = field(default=1024, metadata={"help": "Nodes of that sample, for each type."})
+    hub_strategy: str = field(
+        default="end", metadata={"help": "When the model is published, with push_to_hub: end, and nothing else."}
+    )
     report_to: None | str | list[str] = field(
         default="none", metadata={"help": "Where to report to: none, tensorboard, wandb, trackio …"}
     )

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import Trainer
+
+from tkre_hf.card_trainer import CardTrainer
 
 from .data_collator import MSLMCollator, RelationCollator, SCLCollator
 from .losses import gather, relation_contrastive_loss, span_contrastive_loss
@@ -27,7 +28,7 @@ from .training_args import (
 )
 
 
-class _StageTrainer(Trainer):
+class _StageTrainer(CardTrainer):
     """What the stages share: who draws the batches, two learning rates, and losses logged by part."""
 
     args: TKRETrainingArguments

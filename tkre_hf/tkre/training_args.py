@@ -26,6 +26,9 @@ class TKRETrainingArguments(TrainingArguments):
     warmup_steps: float = field(
         default=0.1, metadata={"help": "Warm-up: a number of steps, or below 1 their share of all steps."}
     )
+    hub_strategy: str = field(
+        default="end", metadata={"help": "When the model is published, with push_to_hub: end, and nothing else."}
+    )
     report_to: None | str | list[str] = field(
         default="none", metadata={"help": "Where to report to: none, tensorboard, wandb, trackio …"}
     )

@@ -1,0 +1,82 @@
+"""Tiny trained checkpoints, and a Hub to push them to."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from huggingface_hub import constants, hf_api
+from huggingface_hub.utils import _http
+
+from tkre_hf.training import (
+    MSLMStageArguments,
+    MSLMTrainingArguments,
+    SCLStageArguments,
+    SCLTrainingArguments,
+    train_mslm,
+    train_scl,
+)
+
+from .server import Hub, RunningHub
+
+TOKEN = "hf_" + "AbCdEfGh12" * 3 + "WxYz"
+QUICK: dict[str, Any] = {"max_steps": 1, "use_cpu": True, "bf16": False, "disable_tqdm": True, "save_strategy": "no"}
+
+
+@pytest.fixture(scope="session")
+def trained(
+    corpus_files: tuple[Path, Path], backbone: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """Both stages' folders, one step each."""
+    sources, info = corpus_files
+    folder = tmp_path_factory.mktemp("trained")
+    first, second = folder / "stage1", folder / "stage2"
+    given: dict[str, Any] = {"sources": [str(sources)], "max_length": 64}
+    train_mslm(
+        MSLMStageArguments(backbone=str(backbone), **given), MSLMTrainingArguments(output_dir=str(first), **QUICK)
+    )
+    train_scl(
+        SCLStageArguments(checkpoint=str(first), relation_info=[str(info)], tau=0.2, **given),
+        SCLTrainingArguments(output_dir=str(second), relations_per_batch=4, **QUICK),
+    )
+    return first, second
+
+
+@pytest.fixture
+def checkpoint(trained: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of stage 2's folder, called my-model."""
+    return Path(shutil.copytree(trained[1], tmp_path / "my-model"))
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A Hub on the loopback interface."""
+    with RunningHub(Hub(TOKEN)) as running:
+        yield running
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has huggingface_hub ask the Hub at an address, as HF_ENDPOINT would have it: ``online(url)``."""
+
+    def reset() -> None:
+        # A session keeps what it was made with: up to 0.x by this name, then by that.
+        getattr(_http, "reset_sessions", getattr(_http, "close_session", None))()
+
+    def to(url: str) -> None:
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        # The Trainer's own: hub's in transformers 4, and one that it makes when it is first asked in 5.
+        monkeypatch.setattr(hf_api.api, "endpoint", url)
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None, raising=False)
+        reset()
+
+    yield to  # type: ignore[misc]
+    monkeypatch.undo()
+    reset()

@@ -1,0 +1,100 @@
+"""Generated knowledge as a data set on the Hub: what of a run goes out, and what its card says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import DatasetCard
+
+from tkre_hf.cli import main
+from tkre_hf.errors import TkreError
+from tkre_hf.hub.publish import PushArguments, collect
+
+from .server import USER, Hub
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def knowledge(records: list[dict[str, Any]], tmp_path: Path) -> Path:
+    """What the chain of explanations, samples and merging leaves."""
+    folder = tmp_path / "my-knowledge"
+    told = [{**row, "source": "edkg", "provenance": {"request": "r"}} for row in records[:8]]
+    samples = [{**row, "source": "scdg", "provenance": {"request": "r"}} for row in records[8:20]]
+    for name, rows in (("explanations", told), ("samples", samples)):
+        write(folder / name / "records.jsonl", rows)
+        write(folder / name / "answers.jsonl", [{"text": "what the model said"}])
+        write(folder / name / "rejected.jsonl", [])
+        (folder / name / ".lock").write_text("")
+        settings = {"kind": name, "model": "/home/me/models/small-llm", "prompt_sha256": "0123456789abcdef"}
+        (folder / name / "run.json").write_text(json.dumps(settings))
+        (folder / name / "report.json").write_text("{}")
+    write(folder / "samples" / "consistent.jsonl", samples[:10])
+    write(folder / "train.jsonl", [*records, *told, *samples])
+    return folder
+
+
+def test_rows_go_out_and_answers_and_labelled_rows_stay(
+    knowledge: Path, hub: Hub, online: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    online(hub.url)
+    command = ["push", str(knowledge), "my-knowledge", "--repo_type", "dataset", "--license", "apache-2.0"]
+    assert main([*command, "--dry_run"]) == 0
+    assert "stays here  train.jsonl" in capsys.readouterr().out and not hub.calls
+    assert main(command) == 0
+    files = hub.repos["datasets", f"{USER}/my-knowledge"].branches["main"]
+    assert set(files) - {".gitattributes"} == {
+        "README.md",
+        "explanations/records.jsonl",
+        "explanations/report.json",
+        "explanations/run.json",
+        "samples/consistent.jsonl",
+        "samples/report.json",
+        "samples/run.json",
+    }
+    card = DatasetCard(files["README.md"].decode())
+    assert card.data.license == "apache-2.0" and card.data.size_categories == "n<1K"
+    assert card.data.configs == [
+        {"config_name": "explanations", "data_files": "explanations/records.jsonl"},
+        {"config_name": "samples", "data_files": "samples/consistent.jsonl"},
+    ]
+    counts = [[cell.strip() for cell in line.strip("|").split("|")] for line in card.text.splitlines() if "| " in line]
+    assert ["explanations", "1", "8", "8 edkg"] in counts and ["samples", "2", "10", "10 scdg"] in counts
+    assert "by `small-llm`, with the prompt whose SHA-256 begins with `0123456789ab`" in card.text
+    assert "/home/me" not in str(card)
+
+
+def test_labelled_rows_go_out_where_that_is_said(knowledge: Path) -> None:
+    upload = collect(PushArguments(str(knowledge), "k", "dataset", with_gold=True))
+    assert "train.jsonl" in upload.files
+    card = upload.files["README.md"]
+    assert isinstance(card, bytes) and b"48 rows are the labelled ones" in card
+    assert b"Not stated: whoever publishes these rows has to say it." in card
+
+
+def test_settings_of_a_run_name_no_folder(knowledge: Path) -> None:
+    upload = collect(PushArguments(str(knowledge), "k", "dataset"))
+    for name, content in upload.files.items():
+        text = content if isinstance(content, bytes) else content.read_bytes()
+        assert b"/home/me" not in text, name
+
+
+def test_a_single_run(knowledge: Path) -> None:
+    upload = collect(PushArguments(str(knowledge / "samples"), "k", "dataset"))
+    assert set(upload.files) == {"README.md", "consistent.jsonl", "report.json", "run.json"}
+
+
+def test_a_folder_without_rows_or_with_wrong_ones(knowledge: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TkreError, match=r"holds no generated rows: expected records\.jsonl"):
+        collect(PushArguments(str(tmp_path / "empty"), "k", "dataset"))
+    (knowledge / "samples" / "consistent.jsonl").write_text('{"text": "no record"}\n')
+    with pytest.raises(TkreError, match=r"consistent\.jsonl, line 1: no record"):
+        collect(PushArguments(str(knowledge), "k", "dataset"))

@@ -1,0 +1,285 @@
+"""``tkre push``: what goes out and what never does, by a fake that records the calls and by a Hub's own routes."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from huggingface_hub import CommitOperationAdd, ModelCard
+
+from tkre_hf.cli import main
+from tkre_hf.errors import TkreError
+from tkre_hf.hub.model_card import is_edited
+from tkre_hf.hub.publish import PushArguments, publish
+
+from .conftest import TOKEN
+from .server import USER, Hub, Repo
+
+
+class FakeApi:
+    """Records what the Hub is asked for."""
+
+    endpoint = "fake"
+
+    def __init__(self, private: bool = False) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.private = private
+
+    def whoami(self) -> dict[str, Any]:
+        self.calls.append(("whoami", {}))
+        return {"name": USER}
+
+    def create_repo(self, repo_id: str, **given: Any) -> SimpleNamespace:
+        self.calls.append(("create_repo", {"repo_id": repo_id, **given}))
+        return SimpleNamespace(repo_id=repo_id if "/" in repo_id else f"{USER}/{repo_id}")
+
+    def repo_info(self, repo_id: str, **given: Any) -> SimpleNamespace:
+        return SimpleNamespace(private=self.private)
+
+    def create_branch(self, repo_id: str, **given: Any) -> None:
+        self.calls.append(("create_branch", {"repo_id": repo_id, **given}))
+
+    def create_commit(
+        self, repo_id: str, operations: list[CommitOperationAdd], create_pr: bool, **given: Any
+    ) -> SimpleNamespace:
+        given |= {"repo_id": repo_id, "create_pr": create_pr, "paths": [entry.path_in_repo for entry in operations]}
+        self.calls.append(("create_commit", given))
+        return SimpleNamespace(pr_url="pull request" if create_pr else None, commit_url="commit")
+
+
+def test_one_commit_of_what_a_model_needs(checkpoint: Path) -> None:
+    (checkpoint / "checkpoint-7").mkdir()
+    (checkpoint / "checkpoint-7" / "optimizer.pt").write_bytes(b"")
+    for name in ("trainer_state.json", "emissions.csv.part", "ab-predictions.jsonl", ".DS_Store"):
+        (checkpoint / name).write_text("{}")
+    api: Any = FakeApi()
+    assert publish(PushArguments(str(checkpoint), "my-model"), api) == "commit"
+    assert [name for name, _ in api.calls] == ["whoami", "create_repo", "create_commit"]
+    assert api.calls[1][1] == {"repo_id": "my-model", "repo_type": "model", "private": None, "exist_ok": True}
+    commit = api.calls[2][1]
+    assert (commit["repo_id"], commit["revision"], commit["create_pr"]) == (f"{USER}/my-model", None, False)
+    needed = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "training_data.json"}
+    code = {"configuration_tkre.py", "modeling_tkre.py", "modeling_parts.py", "processing_tkre.py", "markers.py"}
+    assert {*needed, *code} <= {*commit["paths"]}
+    assert {*commit["paths"]} <= {path.name for path in checkpoint.iterdir() if path.is_file()} - {
+        "trainer_state.json",
+        "emissions.csv.part",
+        "ab-predictions.jsonl",
+        ".DS_Store",
+    }
+
+
+def test_a_branch_is_made_and_a_pull_request_needs_none(checkpoint: Path) -> None:
+    api: Any = FakeApi(private=True)
+    publish(PushArguments(str(checkpoint), "org/m", private=True, revision="v2"), api)
+    assert ("create_branch", {"repo_id": "org/m", "branch": "v2", "repo_type": "model", "exist_ok": True}) in api.calls
+    assert api.calls[1][1]["private"] is True and api.calls[-1][1]["revision"] == "v2"
+    api = FakeApi()
+    assert publish(PushArguments(str(checkpoint), "org/m", create_pr=True), api) == "pull request"
+    assert api.calls[-1][1]["create_pr"] is True and "create_branch" not in dict(api.calls)
+
+
+def test_what_is_to_be_private_does_not_go_where_all_can_read(checkpoint: Path) -> None:
+    api: Any = FakeApi(private=False)
+    with pytest.raises(TkreError, match="is there already, and public"):
+        publish(PushArguments(str(checkpoint), "org/m", private=True), api)
+    assert "create_commit" not in dict(api.calls)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("pytorch_model.bin", b"", "may be a pickle"),
+        ("head.joblib", b"", "may be a pickle"),
+        ("training_args.bin", b"", "may be a pickle"),
+        ("graph/weights.PT", b"", "may be a pickle"),
+        ("optimizer.safetensors", b"", "a state of training"),
+        ("harmless.txt", b"\x80\x04\x95abc", "a pickle, whatever its name says"),
+        ("more.safetensors", b"\x80\x04\x95 no header at all", "no safetensors file"),
+        (".env", b"A=1", "a file of secrets"),
+        ("sub/.env.local", b"A=1", "a file of secrets"),
+        ("notes.txt", b"token: " + TOKEN.encode(), "looks like an access token"),
+        ("far.txt", b"x" * (2**24 - 5) + TOKEN.encode() + b"y" * 99, "looks like an access token"),
+    ],
+)
+def test_what_must_not_go_out_is_refused_before_anything_is_asked(
+    name: str, content: bytes, message: str, checkpoint: Path
+) -> None:
+    (checkpoint / name).parent.mkdir(exist_ok=True)
+    (checkpoint / name).write_bytes(content)
+    api: Any = FakeApi()
+    with pytest.raises(TkreError, match=message) as caught:
+        publish(PushArguments(str(checkpoint), "m"), api)
+    assert name.rpartition("/")[2] in str(caught.value) and TOKEN not in str(caught.value)
+    assert api.calls == []
+
+
+def test_the_user_s_own_token_is_found_in_any_form(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "unlike-all-others")
+    (checkpoint / "notes.txt").write_text("it is unlike-all-others, she said")
+    with pytest.raises(TkreError, match=r"notes\.txt holds what looks like an access token"):
+        publish(PushArguments(str(checkpoint), "m"), FakeApi())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", ["nothing", "no folder", "weights alone", "another model"])
+def test_a_folder_without_a_model_is_refused(what: str, tmp_path: Path, backbone: Path) -> None:
+    folder = {"no folder": tmp_path / "none", "another model": backbone}.get(what, tmp_path)
+    if what == "weights alone":
+        (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(TkreError, match="there is no folder|holds no model|holds a model of type 'bert'"):
+        publish(PushArguments(str(folder), "m"), FakeApi())  # type: ignore[arg-type]
+
+
+def test_a_dry_run_lists_and_writes_nothing(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], hub: Hub, online: Callable[[str], None]
+) -> None:
+    online(hub.url)
+    before = {path: path.stat().st_mtime_ns for path in checkpoint.rglob("*")}
+    assert main(["push", str(checkpoint), "me/my-model", "--dry_run"]) == 0
+    out = capsys.readouterr().out
+    size = (checkpoint / "model.safetensors").stat().st_size
+    assert f"{size:>13,}  model.safetensors" in out and "for me/my-model" in out
+    assert {path: path.stat().st_mtime_ns for path in checkpoint.rglob("*")} == before
+    assert hub.calls == []
+
+
+def test_by_the_hub_s_own_routes(
+    checkpoint: Path, hub: Hub, online: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    online(hub.url)
+    assert main(["push", str(checkpoint), "my-model", "--private", "--license", "mit"]) == 0
+    out = capsys.readouterr().out
+    assert f"published: {hub.url}/{USER}/my-model/commit/" in out and TOKEN not in out
+    repo = hub.repos["models", f"{USER}/my-model"]
+    files = repo.branches["main"]
+    assert repo.private and repo.messages == ["Upload with tkre_hf"]
+    assert files["model.safetensors"] == (checkpoint / "model.safetensors").read_bytes()
+    assert "model.safetensors" in repo.lfs and len(hub.verified) == 1
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.license == "mit" and not is_edited(files["README.md"].decode())
+    assert 'from_pretrained("my-model")' in card.text
+
+    # A second time nothing has changed, and there is no commit.
+    assert main(["push", str(checkpoint), "my-model", "--license", "mit"]) == 0
+    assert len(hub.verified) == 1
+
+    assert main(["push", str(checkpoint), f"{USER}/my-model", "--revision", "v2", "--message", "second"]) == 0
+    assert b'from_pretrained("ada/my-model")' in repo.branches["v2"]["README.md"]
+    assert b'from_pretrained("my-model")' in repo.branches["main"]["README.md"]
+    assert main(["push", str(checkpoint), "my-model", "--create_pr", "--license", "cc0-1.0"]) == 0
+    assert "refs/pr/1" in repo.branches and f"{hub.url}/{USER}/my-model/discussions/1" in capsys.readouterr().out
+    # Nothing that was sent names this machine's folders.
+    for name, content in files.items():
+        assert str(checkpoint.parent).encode() not in content, name
+
+
+def test_the_card_that_was_told_more_goes_out_under_the_new_name(
+    checkpoint: Path, hub: Hub, online: Callable[[str], None], tmp_path: Path
+) -> None:
+    online(hub.url)
+    rows = [{"benchmark": "mine", "system": "s", "setting": "5w1s", "metric": "accuracy", "value": 61.5}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    command = ["card", str(checkpoint), "--license", "mit", "--results", str(tmp_path / "rows.json")]
+    assert main(command) == 0
+    assert main(["push", str(checkpoint), "ada/told"]) == 0
+    text = hub.repos["models", "ada/told"].branches["main"]["README.md"].decode()
+    card = ModelCard(text)
+    assert card.data.license == "mit" and card.data.eval_results[0].metric_value == 61.5
+    assert 'from_pretrained("ada/told")' in text and 'from_pretrained("my-model")' not in text and "# told" in text
+    assert not is_edited(text)
+
+
+def test_a_card_that_a_person_wrote_goes_out_as_it_is(
+    checkpoint: Path, hub: Hub, online: Callable[[str], None]
+) -> None:
+    online(hub.url)
+    mine = "---\nlicense: mit\n---\n\n# Mine\n"
+    (checkpoint / "README.md").write_text(mine)
+    assert main(["push", str(checkpoint), "ada/m", "--license", "apache-2.0"]) == 0
+    assert hub.repos["models", "ada/m"].branches["main"]["README.md"].decode() == mine
+
+
+FAULTS = [
+    ("whoami-v2", 401, {"error": "no"}, "the Hub doesn't know the token"),
+    ("repos/create", 403, {"error": f"Forbidden for {TOKEN}"}, "your token may not write to ada/m"),
+    ("commit", 403, {"error": "Forbidden"}, "your token may not write to ada/m"),
+    ("preupload", 404, {"code": "RepoNotFound"}, "there is no ada/m on the Hub"),
+    ("preupload", 404, {"code": "RevisionNotFound"}, "ada/m has no such revision"),
+    ("repos/create", 400, {"error": f"the name is taken by {TOKEN}"}, "the Hub refused the upload to ada/m"),
+    ("validate-yaml", 400, {"errors": [{"message": "license is wrong"}]}, "license is wrong"),
+    ("objects/batch", 422, {"error": "too large"}, "the Hub refused the upload to ada/m"),
+    ("/lfs/", 403, {"error": "quota"}, "your token may not write to ada/m"),
+    ("commit", 429, {"error": "slow"}, "asks for fewer requests"),
+]
+
+
+@pytest.mark.parametrize(("route", "status", "body", "message"), FAULTS, ids=[f"{r}-{s}" for r, s, *_ in FAULTS])
+def test_what_the_hub_refuses_is_one_sentence_without_the_token(
+    route: str,
+    status: int,
+    body: dict[str, Any],
+    message: str,
+    checkpoint: Path,
+    hub: Hub,
+    online: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    online(hub.url)
+    hub.faults[route] = (status, body)
+    assert main(["push", str(checkpoint), "ada/m"]) == 2
+    shown = capsys.readouterr()
+    # Above it there may be the bar of what was uploaded before.
+    line = shown.err.splitlines()[-1]
+    assert line.startswith("tkre push: ") and message in line and "Traceback" not in shown.err
+    assert TOKEN not in shown.err + shown.out
+    files = hub.repos.get(("models", "ada/m"), Repo()).branches["main"]
+    assert "config.json" not in files
+
+
+@pytest.mark.parametrize("repo", ["a/b/c", "with space", "-m", "ada/" + "x" * 100])
+def test_a_name_that_the_hub_does_not_take(
+    repo: str, checkpoint: Path, hub: Hub, online: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    online(hub.url)
+    assert main(["push", "--folder", str(checkpoint), f"--repo={repo}"]) == 2
+    assert f"the Hub takes no repository of the name {repo!r}" in capsys.readouterr().err
+    assert not hub.repos
+
+
+def test_nobody_is_logged_in(
+    checkpoint: Path,
+    hub: Hub,
+    online: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    online(hub.url)
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(checkpoint / "none"))
+    assert main(["push", str(checkpoint), "ada/m"]) == 2
+    assert "nobody is logged in to the Hub: run `hf auth login`" in capsys.readouterr().err
+
+
+def test_the_network_is_down_or_forbidden(
+    checkpoint: Path,
+    online: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    online(url)
+    assert main(["push", str(checkpoint), "ada/m"]) == 2
+    assert f"the Hub at {url} can't be reached" in capsys.readouterr().err
+
+
+def test_offline_mode_says_so(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", str(checkpoint), "ada/m"]) == 2
+    err = capsys.readouterr().err
+    assert "unset HF_HUB_OFFLINE" in err or "nobody is logged in" in err

@@ -1,0 +1,1 @@
+"""Model and data cards, and publishing on the Hub."""

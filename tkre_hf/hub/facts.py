@@ -1,0 +1,263 @@
+"""What a folder tells of the model in it: what a card is made of."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from tkre_hf.errors import TkreError
+from tkre_hf.evaluation.report import Row, read_rows
+from tkre_hf.hub.sources import MINILM_ID
+from tkre_hf.training_data import MINILM, training_summary
+
+MODEL_TYPES = ("tkre", "pfhin")
+
+# Figures beside a checkpoint, and the system that is the checkpoint where a file holds several.
+FIGURES = "results.json"
+RESULTS = {FIGURES: None, "demo.json": "stage 1 + 2"}
+_TEST_RESULTS, EMISSIONS = "test_results.json", "emissions.csv"
+
+
+@dataclass(frozen=True)
+class Emissions:
+    """What codecarbon measured.
+
+    Args:
+        grams: CO2 equivalent of all its runs together.
+        hardware: The processors, as codecarbon names them; empty where it doesn't.
+    """
+
+    grams: float
+    hardware: str = ""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says.
+
+    Args:
+        name: What loads the model: a Hub id, or its folder's name.
+        config: ``config.json``.
+        stages: How it was trained, as in ``TrainingSummary``.
+        parameters: How many numbers its weights are; ``None`` where there are no weights to count.
+        rows: Figures of the model.
+        others: Figures of other systems, measured alike.
+        emissions: What training emitted, if that was measured.
+        licence: Of the model, as the Hub spells it; by default what follows from what it was trained on.
+        tags: Beside the project's own.
+        datasets: Hub ids beside those of the sources.
+        language: ISO 639-1, where the sources don't tell.
+        results_note: What stands in the place of figures where there are none.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    stages: Sequence[Mapping[str, Any]] = ()
+    parameters: int | None = None
+    rows: Sequence[Row] = ()
+    others: Sequence[Row] = ()
+    emissions: Emissions | None = None
+    licence: str | None = None
+    tags: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+    language: str | None = None
+    results_note: str = ""
+
+    @property
+    def model_class(self) -> str:
+        """The class that was saved."""
+        return str((self.config.get("architectures") or ["?"])[0])
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is of the network family."""
+        return self.config.get("model_type") == "pfhin"
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of all that any stage was trained on, each once."""
+        return list(
+            dict.fromkeys(name for stage in self.stages for name in [*stage["sources"], *stage["add_sources"]])
+        )
+
+    @property
+    def base_model(self) -> str | None:
+        """Hub id of what the first stage started from, where it is known."""
+        first: Mapping[str, Any] = self.stages[0] if self.stages else {}
+        if first.get("backbone") == MINILM:
+            return MINILM_ID
+        return str(first["base_model"]) if first.get("base_model") else None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a model in a folder.
+
+    Raises:
+        TkreError: There is no model of ours in it.
+    """
+    file = folder / "config.json"
+    if not file.is_file() or not any(folder.glob("*.safetensors")):
+        raise TkreError(
+            f"{folder} holds no model: expected config.json and model.safetensors, as a stage or save_pretrained "
+            "writes them"
+        )
+    try:
+        config = json.loads(file.read_text("utf-8"))
+        model_type = config.get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise TkreError(f"{file} is no model's configuration: {error}") from None
+    if model_type not in MODEL_TYPES:
+        raise TkreError(f"{folder} holds a model of type {model_type!r}; expected one of {', '.join(MODEL_TYPES)}")
+    return dict(config)
+
+
+def read_facts(
+    folder: Path,
+    name: str | None = None,
+    results: str | Path | None = None,
+    system: str | None = None,
+    otherwise: Sequence[Mapping[str, Any]] = (),
+    **given: Any,
+) -> CardFacts:
+    """Reads what a folder tells of its model.
+
+    Args:
+        folder: Holds the model.
+        name: What loads it; the folder's name by default.
+        results: File of result rows; by default those beside the model.
+        system: Which of the file's systems is the model, where there are several.
+        otherwise: The stages, where the folder doesn't tell them.
+        **given: Further fields of :class:`CardFacts`.
+
+    Raises:
+        TkreError: There is no model, or a file beside it is wrong.
+    """
+    config = read_config(folder)
+    summary = training_summary(folder)
+    stages = list(otherwise) if summary is None else summary.stages
+    rows, others = _find_rows(folder, results, system, stages)
+    return CardFacts(
+        name=name or folder.resolve().name,
+        config=config,
+        stages=stages,
+        parameters=count_parameters(folder),
+        rows=rows,
+        others=others,
+        emissions=read_emissions(folder / EMISSIONS),
+        **given,
+    )
+
+
+def choose_rows(rows: Sequence[Row], system: str | None, file: str) -> tuple[list[Row], list[Row]]:
+    """Figures of one system, and those of others that can be laid beside them.
+
+    Args:
+        rows: All.
+        system: Which one; may be left out where the rows, published ones aside, are one system's.
+        file: Where they stand, for the error.
+
+    Raises:
+        TkreError: There is no such system, or there are several.
+    """
+    systems = list(dict.fromkeys(row.system for row in rows if not row.published))
+    if system is None and len(systems) > 1:
+        raise TkreError(
+            f"{file} holds figures of several systems: say which one the model is, --system {systems[0]!r}"
+        )
+    system = system if system is not None else next(iter(systems), None)
+    own = [row for row in rows if row.system == system and not row.published]
+    if not own:
+        raise TkreError(f"{file} holds no figure of the system {system!r}; it has {', '.join(systems) or 'none'}")
+    measured = {(row.benchmark, row.setting, row.metric) for row in own}
+    rest = [row for row in rows if row not in own and (row.benchmark, row.setting, row.metric) in measured]
+    # An ablation has its page; beside what others publish it says nothing.
+    return own, [row for row in rest if row.published] or rest
+
+
+def _find_rows(
+    folder: Path, results: str | Path | None, system: str | None, stages: Sequence[Mapping[str, Any]]
+) -> tuple[list[Row], list[Row]]:
+    if results is not None:
+        if not Path(results).is_file():
+            raise TkreError(f"results: there is no file {results}")
+        return choose_rows(read_rows(results), system, str(results))
+    for name, own in RESULTS.items():
+        if (folder / name).is_file():
+            return choose_rows(read_rows(folder / name), system or own, name)
+    return _test_rows(folder / _TEST_RESULTS, stages), []
+
+
+def _test_rows(file: Path, stages: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """What PF-HIN's fine-tuning measured on its test part."""
+    if not file.is_file() or not stages:
+        return []
+    stage = stages[-1]
+    return [
+        Row(
+            benchmark=Path(stage["sources"][0]).name if stage["sources"] else "test",
+            system=stage["stage"],
+            setting=f"test {metric}",
+            metric=metric,
+            value=round(value, 3),
+            seeds=[stage["seed"]],
+            minutes=stage.get("minutes"),
+        )
+        for metric, value in json.loads(file.read_text("utf-8")).items()
+        if not metric.startswith("val_")
+    ]
+
+
+def count_parameters(folder: Path) -> int:
+    """How many numbers a folder's safetensors files hold, by their headers.
+
+    Raises:
+        TkreError: A file is no safetensors file.
+    """
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        header = read_header(file)
+        total += sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """The header of a safetensors file: an entry for each tensor.
+
+    Raises:
+        TkreError: It is none.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        # More than the file has is no length, but the first bytes of something else.
+        text = stream.read(length) if 0 < length <= size - 8 else b""
+    try:
+        header = json.loads(text)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise TkreError(f"{file} is no safetensors file, whatever its name says")
+    return header
+
+
+def read_emissions(file: Path) -> Emissions | None:
+    """What codecarbon wrote into its ``emissions.csv``; ``None`` where there is none.
+
+    Raises:
+        TkreError: The file is another one.
+    """
+    if not file.is_file():
+        return None
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    try:
+        kilograms = sum(float(row["emissions"]) for row in rows)
+    except (KeyError, TypeError, ValueError):
+        raise TkreError(f"{file} isn't codecarbon's: expected a column 'emissions', in kilograms") from None
+    names = [row.get(column) or "" for row in rows for column in ("gpu_model", "cpu_model")]
+    return Emissions(1000 * kilograms, ", ".join(dict.fromkeys(filter(None, names)))) if rows else None

@@ -1,0 +1,400 @@
+"""The card of a trained model, ``README.md`` beside it: written from the run, and never over what a person wrote."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from tkre_hf.evaluation.report import Row, markdown, table
+from tkre_hf.hub.facts import CardFacts, read_facts
+from tkre_hf.hub.sources import APACHE, MINILM_ID, common, source_of
+from tkre_hf.hub.usage import usage
+from tkre_hf.knowledge.journal import write_atomically
+
+logger = logging.getLogger(__name__)
+
+CARD, CARD_BESIDE = "README.md", "README.generated.md"
+
+_TEMPLATE = Path(__file__).with_name("model_card_template.md")
+
+# The last line of a card that nobody has edited: the digest is that of all the rest.
+_MARK = re.compile(r"\n<!-- written by tkre_hf, (?P<digest>[0-9a-f]{64}); [^\n]* -->\s*\Z")
+_MARK_TEXT = "\n<!-- written by tkre_hf, {digest}; once a person edits this card, it isn't written over -->\n"
+
+_KINDS = {
+    "TKREForMaskedSpanLM": "an encoder for relation extraction after TKRE's stage 1, masked span language modeling",
+    "TKREForPreTraining": "a few-shot relation extractor, trained by TKRE's two-stage knowledge-guided pre-training",
+    "TKREForRelationClassification": "a classifier of relations between two marked entities of a sentence",
+    "PFHINForPreTraining": "a transformer that was pre-trained on a typed network and embeds its nodes",
+    "PFHINForNodeClassification": "a classifier of a typed network's nodes",
+    "PFHINForLinkPrediction": "a model that tells which links a typed network has",
+}
+_STAGES = {
+    "TKREForMaskedSpanLM": "stage 1",
+    "TKREForPreTraining": "stage 2",
+    "TKREForRelationClassification": "fine-tuning",
+    "PFHINForPreTraining": "pre-training",
+    "PFHINForNodeClassification": "fine-tuning",
+    "PFHINForLinkPrediction": "fine-tuning",
+}
+# Settings that a model's own configuration keeps.
+_KEPT: dict[str, tuple[str, ...]] = {
+    "TKREForPreTraining": (
+        "marker",
+        "projection_dim",
+        "tau",
+        "lambda_mslm",
+        "lambda_scl",
+        "span_weight",
+        "anchor_weight",
+        "anchor_doubt",
+    ),
+}
+
+_PAPER = "https://doi.org/10.24963/ijcai.2025/897"
+_CITATIONS = {
+    False: """```bibtex
+@inproceedings{guo2025tkre,
+  title     = {Bridging Generative and Discriminative Learning: Few-Shot Relation Extraction via Two-Stage Knowledge-Guided Pre-training},
+  author    = {Guo, Quanjiang and Zhang, Jinchuan and Wang, Sijie and Tian, Ling and Kang, Zhao and Yan, Bin and Xiao, Weidong},
+  booktitle = {Proceedings of the Thirty-Fourth International Joint Conference on Artificial Intelligence, {IJCAI-25}},
+  pages     = {8068--8076},
+  year      = {2025},
+  doi       = {10.24963/ijcai.2025/897}
+}
+```""",  # noqa: E501
+    True: """Fang et al., "Pre-Trained Models for Heterogeneous Information Networks". The model is tkre_hf's reading
+of that paper's abstract.""",
+}
+
+
+def render(facts: CardFacts) -> str:
+    """A card's text, metadata first and the mark of what wrote it last."""
+    card = ModelCard.from_template(
+        metadata(facts),
+        template_path=str(_TEMPLATE),
+        title=facts.name.rpartition("/")[2],
+        summary=_summary(facts),
+        origin=_origin(facts),
+        usage=usage(facts),
+        results=_results(facts),
+        data=_data(facts),
+        settings=_settings(facts),
+        emissions=_grams(facts.emissions.grams) if facts.emissions is not None else "",
+        limits=_limits(facts),
+        licence=_licence(facts),
+        citation=_CITATIONS[facts.is_network],
+    )
+    return marked(re.sub(r"\n{3,}", "\n\n", str(card)))
+
+
+def metadata(facts: CardFacts) -> ModelCardData:
+    """What the Hub reads of a card: tags, licence, data sets, results."""
+    sources = [source_of(name) for name in facts.sources]
+    datasets = [*facts.datasets, *filter(None, (source.hub_id for source in sources))]
+    tags = ["tkre_hf", "pfhin", "graph"] if facts.is_network else ["tkre_hf", "tkre", "relation-extraction"]
+    if facts.model_class == "TKREForPreTraining":
+        tags.append("few-shot")
+    results = [_eval_result(row, facts) for row in facts.rows]
+    more: dict[str, Any] = {}
+    if facts.emissions is not None:
+        more["co2_eq_emissions"] = {
+            "emissions": round(facts.emissions.grams, 4),
+            "source": "codecarbon",
+            "training_type": _STAGES.get(facts.model_class, "training"),
+            **({"hardware_used": facts.emissions.hardware} if facts.emissions.hardware else {}),
+        }
+    return ModelCardData(
+        language=facts.language or common(source.language for source in sources),
+        license=facts.licence or _licence_of(facts),
+        library_name="transformers",
+        pipeline_tag="graph-ml"
+        if facts.is_network
+        else "fill-mask"
+        if facts.model_class == "TKREForMaskedSpanLM"
+        else "text-classification",
+        base_model=facts.base_model,
+        datasets=list(dict.fromkeys(datasets)) or None,
+        tags=list(dict.fromkeys([*tags, *facts.tags])),
+        metrics=list(dict.fromkeys(row.metric for row in facts.rows)) or None,
+        model_name=facts.name.rpartition("/")[2] if results else None,
+        eval_results=results or None,
+        **more,
+    )
+
+
+def with_name(text: str, facts: CardFacts) -> str:
+    """A card that was written here, under another name, such as the one that its model has on the Hub."""
+    card: Any = ModelCard(text)
+    title = facts.name.rpartition("/")[2]
+    body = _MARK.sub("", card.text)
+    body = re.sub(r"^# .*$", lambda _: f"# {title}", body, count=1, flags=re.M)
+    card.text = re.sub(r"(?s)(?<=\n## Use\n).*?(?=\n## Results\n)", lambda _: f"\n{usage(facts)}\n", body, count=1)
+    if card.data.eval_results:
+        card.data.model_name = title
+    return marked(str(card))
+
+
+def marked(text: str) -> str:
+    """A card with the mark by which it is known again as long as nobody edits it."""
+    text = text.rstrip() + "\n"
+    return text + _MARK_TEXT.format(digest=_digest(text))
+
+
+def is_edited(text: str) -> bool:
+    """Whether a person wrote a card, or changed it since it was written here."""
+    text = text.replace("\r\n", "\n")
+    found = _MARK.search(text)
+    return found is None or _digest(text[: found.start()]) != found["digest"]
+
+
+def write_card(folder: str | Path, results: str | Path | None = None, system: str | None = None, **given: Any) -> Path:
+    """Writes the card of a folder's model, or beside it where a person edited the one that is there.
+
+    Args:
+        folder: Holds the model.
+        results: File of result rows; by default those beside the model.
+        system: Which of the file's systems is the model, where there are several.
+        **given: As :func:`~tkre_hf.hub.facts.read_facts` takes: ``name``, ``licence``, ``tags`` …
+
+    Returns:
+        ``README.md``, or ``README.generated.md`` beside it.
+
+    Raises:
+        TkreError: There is no model, or a file beside it is wrong.
+    """
+    folder = Path(folder)
+    return write_text(folder, render(read_facts(folder, results=results, system=system, **given)))
+
+
+def write_text(folder: Path, text: str) -> Path:
+    """Writes a card's text, or beside the one that a person edited; says which."""
+    path = folder / CARD
+    if path.exists() and is_edited(path.read_text("utf-8")):
+        path = folder / CARD_BESIDE
+        logger.warning(
+            "%s was written or edited by a person and stays; the new card is %s beside it", folder / CARD, path.name
+        )
+    write_atomically(path, text)
+    return path
+
+
+def _digest(text: str) -> str:
+    return sha256(text.rstrip().encode()).hexdigest()
+
+
+def _summary(facts: CardFacts) -> str:
+    kind = _KINDS.get(facts.model_class, f"a {facts.model_class}")
+    paper = "" if facts.is_network else f" ([Guo et al., IJCAI 2025]({_PAPER}))"
+    made = "made with tkre_hf, a Hugging Face ecosystem extension for few-shot relation extraction"
+    return f"This is {kind}{paper}, {made}."
+
+
+def _origin(facts: CardFacts) -> str:
+    size = f"{facts.parameters:,} parameters" if facts.parameters is not None else ""
+    if facts.is_network:
+        kinds = [len(facts.config.get(name, ())) for name in ("node_types", "edge_types")]
+        types = f"{kinds[0]} types of nodes and {kinds[1]} of edges" if all(kinds) else ""
+        told = ", ".join(filter(None, [size, types]))
+        return f"{told}." if told else ""
+    backbone: Mapping[str, Any] = facts.config.get("backbone_config") or {}
+    encoder = f"a {backbone.get('model_type', '?')} encoder"
+    start = facts.base_model or (facts.stages[0].get("backbone") if facts.stages else "") or ""
+    if facts.base_model:
+        encoder += f" that started from [{start}](https://huggingface.co/{start})"
+    elif start:
+        encoder += f" that started from `{Path(str(start)).name}`"
+    marker = f"entities marked by `{facts.config.get('marker')}`"
+    told = ", ".join(filter(None, [size, encoder, marker]))
+    return f"{told[0].upper()}{told[1:]}."
+
+
+def _eval_result(row: Row, facts: CardFacts) -> EvalResult:
+    name, hub_id, split = _benchmark(row, facts)
+    return EvalResult(
+        task_type="graph-ml" if facts.is_network else "text-classification",
+        task_name="typed networks" if facts.is_network else "relation extraction",
+        dataset_type=hub_id or row.benchmark,
+        dataset_name=name,
+        dataset_split=split,
+        metric_type=row.metric,
+        metric_value=row.value,
+        metric_name=f"{row.metric}, {setting_in_words(row.setting)}",
+    )
+
+
+_BENCHMARKS = {
+    "fewrel_val_wiki": ("FewRel 1.0, validation relations", "fewrel", "val_wiki"),
+    "fewrel_nota": ("FewRel 1.0, validation relations and none of the above", "fewrel", "val_wiki"),
+    "fewrel_val_pubmed": ("FewRel 2.0, biomedical relations", "fewrel", "val_pubmed"),
+}
+
+
+def _benchmark(row: Row, facts: CardFacts) -> tuple[str, str | None, str | None]:
+    """A benchmark's name, its data set on the Hub, and the split."""
+    if row.benchmark in _BENCHMARKS:
+        name, family, split = _BENCHMARKS[row.benchmark]
+        return name, source_of(f"{family}:").hub_id, split
+    if row.benchmark == "demo":
+        is_fewrel = any(name.startswith("fewrel:") for name in facts.sources)
+        if is_fewrel:
+            return "FewRel 1.0, validation relations", source_of("fewrel:").hub_id, "val_wiki"
+        return "the bundled corpus of tkre_hf, validation relations", None, "validation"
+    return row.benchmark, None, None
+
+
+def setting_in_words(setting: str) -> str:
+    """``5w1s na50`` as ``5-way 1-shot, 50% none of the above``."""
+    match = re.fullmatch(r"(\d+)w(\d+)s(?: na(\d+))?", setting)
+    if not match:
+        return setting
+    words = f"{match[1]}-way " + (f"{match[2]}-shot" if match[2] != "0" else "zero-shot")
+    return words + (f", {match[3]}% none of the above" if match[3] else "")
+
+
+def _results(facts: CardFacts) -> str:
+    if not facts.rows:
+        return facts.results_note or (
+            "Not measured yet. `tkre evaluate --model FOLDER --output FOLDER/results.json` measures it, and "
+            "`tkre card FOLDER` enters the figures here."
+            if not facts.is_network
+            else "Not measured yet."
+        )
+    parts, hows = [], []
+    for benchmark in dict.fromkeys(row.benchmark for row in facts.rows):
+        own = [row for row in facts.rows if row.benchmark == benchmark]
+        rest = [row for row in facts.others if row.benchmark == benchmark]
+        name = _benchmark(own[0], facts)[0]
+        parts += [f"{name[0].upper()}{name[1:]}:", table([*own, *rest])]
+        published = dict.fromkeys(f"{row.system} ({row.source})" for row in rest if row.published)
+        if published:
+            parts.append(f"Published: {'; '.join(published)}.")
+        hows.append(_how(own[0]))
+    if facts.others:
+        parts.append(f"{facts.rows[0].system}: this model.")
+    return "\n\n".join([*parts, *dict.fromkeys(hows)])
+
+
+def _how(row: Row) -> str:
+    """How figures were measured, in a few sentences."""
+    few_shot = re.match(r"\d+w\d+s", row.setting)
+    parts = []
+    if few_shot:
+        parts.append("Accuracy in percent; 5w1s is 5-way 1-shot, and 0 shots are names and descriptions alone.")
+    if row.n:
+        parts.append(f"{row.n:,} {'episodes' if few_shot else 'rows'} for each figure.")
+    if len(row.seeds) > 1:
+        seeds = ", ".join(map(str, row.seeds))
+        parts.append(f"Mean of training seeds {seeds}, with its 95% interval; a checkpoint is one of them.")
+    elif row.ci95 is not None:
+        parts.append("± is half the 95% interval.")
+    if row.minutes:
+        parts.append(f"{row.minutes:g} minutes of training.")
+    if row.machine:
+        parts.append(f"Measured on {row.machine}.")
+    if row.command:
+        parts.append(f"Command: `{row.command}`.")
+    return " ".join(parts)
+
+
+def _data(facts: CardFacts) -> str:
+    if not facts.stages:
+        return "Nothing beside the model tells what it was trained on."
+    units = ("nodes", "edges") if facts.is_network else ("sentences", "relations")
+    cells = [["stage", "trained on", *units, "seed", "minutes"], ["---", "---", "---:", "---:", "---:", "---:"]]
+    for stage in facts.stages:
+        sources = ", ".join(source_of(name).name for name in [*stage["sources"], *stage["add_sources"]])
+        counts = [f"{stage[unit]:,}" if stage.get(unit) is not None else "" for unit in units]
+        minutes = f"{stage['minutes']:g}" if stage.get("minutes") is not None else ""
+        cells.append([_stage(stage), sources or "not told", *counts, str(stage.get("seed", "")), minutes])
+    told = [i for i in range(len(cells[0])) if any(row[i] for row in cells[2:])]
+    parts = [markdown([[row[i] for i in told] for row in cells])]
+    held_out = [stage for stage in facts.stages if stage.get("held_out_relations")]
+    if held_out:
+        parts.append(f"{len(held_out[-1]['held_out_relations'])} relations were kept out of training.")
+    if any(stage["add_sources"] for stage in facts.stages):
+        parts.append("Samples that a language model wrote of relations to be recognised were trained on.")
+    return "\n\n".join(parts)
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    return _STAGES.get(stage["stage"], stage["stage"])
+
+
+def _settings(facts: CardFacts) -> str:
+    columns = []
+    for stage in facts.stages:
+        settings = dict(stage.get("settings") or {})
+        if stage is facts.stages[-1]:
+            kept = {name: facts.config[name] for name in _KEPT.get(stage["stage"], ()) if name in facts.config}
+            settings = {**kept, **settings}
+        columns.append(settings)
+    names = list(dict.fromkeys(name for settings in columns for name in settings if name != "seed"))
+    if not names:
+        return ""
+    cells = [["setting", *map(_stage, facts.stages)], ["---", *["---"] * len(columns)]]
+    cells += [[f"`{name}`", *[_value(settings.get(name)) for settings in columns]] for name in names]
+    return markdown(cells)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _limits(facts: CardFacts) -> str:
+    if facts.is_network:
+        lines = [
+            "It knows the nodes of the network it was trained on, and what holds there; with `ids: false` it reads "
+            "other networks of the same types.",
+            "An edge that tells the label makes figures of node classification meaningless: leave such types out.",
+        ]
+    else:
+        lines = [
+            "It reads one sentence with two marked entities, and doesn't find entities itself.",
+            "Relations worded unlike those it was trained on, other kinds of text and other languages do worse.",
+        ]
+        if facts.model_class == "TKREForRelationClassification":
+            lines.append("It knows the labels of its training rows, and gives every sentence one of them.")
+        else:
+            lines.append("One or two examples of a relation stand for all its wordings: look at what it confuses.")
+    if any(name.startswith("sample:") for name in facts.sources):
+        lines.append(
+            "The bundled corpus is a language model's writing: its facts are unchecked, and the biases of such a "
+            "model are in it."
+        )
+    lines.append("It states what a text says or a network implies, not what is true; don't decide about people by it.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _licence_of(facts: CardFacts) -> str | None:
+    """The model's licence, where everything that it comes from has one and the same."""
+    if not facts.sources or (not facts.is_network and facts.base_model != MINILM_ID):
+        return None
+    found = common(source_of(name).licence for name in facts.sources)
+    return found if found == APACHE else None
+
+
+def _licence(facts: CardFacts) -> str:
+    lines = []
+    for name in facts.sources:
+        source = source_of(name)
+        lines.append(f"- {source.name}: {source.terms or 'its licence is not known to this card'}.")
+    if facts.base_model == MINILM_ID:
+        lines.append(f"- {MINILM_ID}, the encoder it started from: Apache-2.0.")
+    found = facts.licence or _licence_of(facts)
+    model = f"The model: {found}." if found else "No licence has been given to the model itself."
+    return "\n\n".join(
+        filter(None, [f"{model} The data that it was trained on:" if lines else model, "\n".join(lines)])
+    )
+
+
+def _grams(grams: float) -> str:
+    return f"{grams / 1000:.3g} kg" if grams >= 1000 else f"{grams:.3g} g"

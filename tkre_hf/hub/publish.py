@@ -1,0 +1,281 @@
+"""``tkre push``: a trained model, or generated knowledge, to the Hub."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers import TrainingArguments
+
+from tkre_hf.errors import TkreError
+from tkre_hf.hub.dataset_card import read_knowledge, render_dataset
+from tkre_hf.hub.facts import read_config, read_facts
+from tkre_hf.hub.folder import TOKEN, card_text, list_files
+from tkre_hf.hub.model_card import CARD, is_edited, render, with_name
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PushArguments:
+    """What is published, and where."""
+
+    folder: str = field(metadata={"help": "Folder of the model, or of generated knowledge."})
+    repo: str = field(metadata={"help": "Name on the Hub: NAMESPACE/NAME, or NAME in your own namespace."})
+    repo_type: Literal["model", "dataset"] = field(
+        default="model", metadata={"help": "A model, or as dataset what `tkre generate` left."}
+    )
+    private: bool = field(
+        default=False, metadata={"help": "Make the repository private; one that is public is refused."}
+    )
+    revision: str | None = field(default=None, metadata={"help": "Branch to commit to; made if it isn't there."})
+    create_pr: bool = field(
+        default=False, metadata={"help": "Open a pull request instead of committing to the branch."}
+    )
+    message: str = field(default="Upload with tkre_hf", metadata={"help": "The commit's message."})
+    license: str | None = field(default=None, metadata={"help": "Licence for the card, as the Hub spells it."})
+    results: str | None = field(default=None, metadata={"help": "File of result rows for the card."})
+    system: str | None = field(default=None, metadata={"help": "Which of that file's systems the model is."})
+    with_gold: bool = field(
+        default=False,
+        metadata={"help": "Of generated knowledge publish train.jsonl too, with your labelled rows in it."},
+    )
+    dry_run: bool = field(default=False, metadata={"help": "List the files and their sizes; send and write nothing."})
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What goes to the Hub.
+
+    Args:
+        files: Contents by path in the repository: a file's path, or the card's text.
+        at_home: What of the folder stays.
+        edited: Whether the card is a person's, and goes out as it is.
+    """
+
+    files: dict[str, Path | bytes]
+    at_home: list[str]
+    edited: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(map(size_of, self.files.values()))
+
+
+def size_of(content: Path | bytes) -> int:
+    """Bytes of a file, or of a text."""
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def collect(args: PushArguments) -> Upload:
+    """Gathers what goes out: the folder's files, and a card that names the repository; a person's card as it is.
+
+    Raises:
+        TkreError: The folder holds no model or no knowledge, or a file that must not be published.
+    """
+    folder = Path(args.folder)
+    if not folder.is_dir():
+        raise TkreError(f"there is no folder {folder}")
+    card, told = "", dict[str, str]()
+    if args.repo_type == "dataset":
+        knowledge = read_knowledge(folder, args.with_gold)
+        listing = list_files(folder, {CARD, *knowledge.files.values(), *knowledge.about})
+        card = render_dataset(args.repo, knowledge, args.license)
+        told = {name: json.dumps(run, indent=2, ensure_ascii=False) + "\n" for name, run in knowledge.runs.items()}
+    else:
+        read_config(folder)
+        listing = list_files(folder)
+    there = card_text(folder)
+    edited = there is not None and is_edited(there)
+    if args.repo_type == "model" and not edited:
+        card = _model_card(args, there)
+    files: dict[str, Path | bytes] = {**listing.files, **{name: text.encode() for name, text in told.items()}}
+    if not edited:
+        files[CARD] = card.encode()
+    return Upload(dict(sorted(files.items())), listing.at_home, edited)
+
+
+def _model_card(args: PushArguments, there: str | None) -> str:
+    """The card of a model under its name on the Hub: the one that is there, or a new one where settings ask for it."""
+    asked = any(value is not None for value in (args.license, args.results, args.system))
+    # For a card that is there `tkre card` may have been told more than the folder tells.
+    facts = read_facts(Path(args.folder), args.repo, args.results, args.system, licence=args.license)
+    return render(facts) if asked or there is None else with_name(there, facts)
+
+
+def publish(args: PushArguments, api: HfApi | None = None) -> str:
+    """Publishes a folder in one commit.
+
+    Args:
+        args: What, and where.
+        api: Talks to the Hub; with the token of ``hf auth login`` or ``HF_TOKEN`` by default.
+
+    Returns:
+        The commit's address, or the pull request's.
+
+    Raises:
+        TkreError: A file must not be published, nobody is logged in, the Hub refuses, or it can't be reached.
+    """
+    upload = collect(args)
+    api = api if api is not None else HfApi()
+    with hub_errors(args.repo, api.endpoint):
+        api.whoami()
+        url = api.create_repo(args.repo, repo_type=args.repo_type, private=args.private or None, exist_ok=True)
+        repo = url.repo_id
+        if args.private and not api.repo_info(repo, repo_type=args.repo_type).private:
+            raise TkreError(
+                f"{repo} is there already, and public: make it private on the Hub first, or leave --private out"
+            )
+        if args.revision is not None and not args.create_pr:
+            api.create_branch(repo, branch=args.revision, repo_type=args.repo_type, exist_ok=True)
+        commit = api.create_commit(
+            repo,
+            [CommitOperationAdd(name, content) for name, content in upload.files.items()],
+            commit_message=args.message,
+            repo_type=args.repo_type,
+            revision=args.revision,
+            create_pr=args.create_pr,
+        )
+    return str(commit.pr_url or commit.commit_url)
+
+
+def push_trained(training_args: TrainingArguments, folder: Path) -> None:
+    """Publishes what a stage has trained, where its settings ask for it (``push_to_hub``).
+
+    Raises:
+        TkreError: As :func:`publish`; the model is saved all the same.
+    """
+    if not training_args.push_to_hub:
+        return
+    args = PushArguments(
+        str(folder),
+        training_args.hub_model_id or folder.resolve().name,
+        private=bool(training_args.hub_private_repo),
+        revision=training_args.hub_revision,
+    )
+    logger.info("published: %s", publish(args, HfApi(token=training_args.hub_token)))
+
+
+@contextmanager
+def hub_errors(repo: str, endpoint: str) -> Iterator[None]:
+    """Turns what the Hub and the way to it may raise into one sentence, without the token.
+
+    Raises:
+        TkreError: What it is, and what to do.
+    """
+    try:
+        yield
+    except TkreError:
+        raise
+    except LocalTokenNotFoundError:
+        raise TkreError("nobody is logged in to the Hub: run `hf auth login`, or set HF_TOKEN") from None
+    except HFValidationError as error:
+        raise TkreError(f"the Hub takes no repository of the name {repo!r}: {_sentence(error)}") from None
+    except OfflineModeIsEnabled:
+        raise TkreError("the Hub can't be asked in offline mode: unset HF_HUB_OFFLINE") from None
+    except HfHubHTTPError as error:
+        raise TkreError(_refusal(error, repo)) from None
+    except (ValueError, RuntimeError) as error:
+        cause = error.__cause__
+        if isinstance(cause, HfHubHTTPError):
+            raise TkreError(_refusal(cause, repo)) from None
+        if isinstance(error, RuntimeError) and not _is_of_the_way(cause):
+            raise
+        raise TkreError(f"the Hub refused the upload to {repo}: {_sentence(error)}") from None
+    except Exception as error:
+        if getattr(error, "response", None) is not None:
+            # Up to hub 0.x asking who somebody is fails by an error of requests itself.
+            raise TkreError(_refusal(error, repo)) from None
+        if not _is_of_the_way(error):
+            raise
+        raise TkreError(
+            f"the Hub at {endpoint} can't be reached ({type(error).__name__}): look to the network, or to HF_ENDPOINT"
+        ) from None
+
+
+def _is_of_the_way(error: BaseException | None) -> bool:
+    """Whether the connection failed; hub has requests up to 0.x and httpx from 1.0 on, so they go by their names."""
+    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
+    ours = {f"{library}.{name}" for library in ("httpx", "httpx2") for name in ("TransportError", "InvalidURL")}
+    return isinstance(error, ConnectionError | TimeoutError) or bool(names & {*ours, "requests.RequestException"})
+
+
+def _refusal(error: Exception, repo: str) -> str:
+    status = int(getattr(getattr(error, "response", None), "status_code", 0))
+    said = _sentence(error)
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo} has no such revision: make the branch first, or leave --revision out"
+    if status == 401 and not isinstance(error, RepositoryNotFoundError):
+        return "the Hub doesn't know the token: run `hf auth login` again, or set HF_TOKEN to one that holds"
+    if status == 403:
+        return f"your token may not write to {repo}: use one with write access to it, or --create_pr ({said})"
+    if status in (401, 404):
+        return f"there is no {repo} on the Hub, or you may not see it: look at the name and at your token's rights"
+    if status == 429:
+        return "the Hub asks for fewer requests: wait some minutes, and push again"
+    if status >= 500:
+        return f"the Hub failed ({status}): push again later"
+    return f"the Hub refused the upload to {repo} ({status}): {said}"
+
+
+def _sentence(error: BaseException) -> str:
+    """What an error says, in one line and without a token."""
+    text = str(getattr(error, "server_message", None) or error)
+    token = get_token()
+    if token:
+        text = text.replace(token, "hf_…")
+    text = re.sub(TOKEN.pattern.decode(), "hf_…", text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300].rstrip(".") or type(error).__name__
+
+
+def run(args: PushArguments, api: HfApi | None = None) -> int:
+    """Publishes, or lists what would be; prints what is done.
+
+    Raises:
+        TkreError: As :func:`publish`.
+    """
+    upload = collect(args)
+    for name, content in upload.files.items():
+        print(f"{size_of(content):>13,}  {name}")
+    for name in upload.at_home:
+        print(f"{'stays here':>13}  {name}")
+    kind = "the card is the one that a person edited" if upload.edited else "the card is written for it"
+    print(f"{len(upload.files)} files, {upload.size:,} bytes, for {args.repo}; {kind}")
+    if args.dry_run:
+        return 0
+    print(f"published: {publish(args, api)}")
+    return 0
+
+
+def main(argv: Sequence[str], prog: str = "tkre push") -> int:
+    """``tkre push FOLDER REPO``.
+
+    Raises:
+        TkreError: A setting is wrong, or as :func:`publish`.
+    """
+    from tkre_hf.arguments import name_positionals, parse_arguments
+
+    description = (
+        f"Publishes a trained model, or generated knowledge, on the Hub.\n\n{prog} my_model me/my-model --private\n"
+        f"{prog} my_knowledge me/my-knowledge --repo_type dataset --dry_run"
+    )
+    words: Any = name_positionals(argv, "folder", "repo")
+    (args,) = parse_arguments(PushArguments, words, description)
+    return run(args)

@@ -1,0 +1,133 @@
+"""Code that uses a model, for its card: each of these runs as it stands, given the model."""
+
+from __future__ import annotations
+
+from tkre_hf.hub.facts import CardFacts
+
+_SENTENCE = '"Oslo is the capital of Norway.", head=(0, 4), tail=(23, 29)'
+
+_FEW_SHOT = """\
+import tkre_hf
+from transformers import AutoProcessor
+
+processor = AutoProcessor.from_pretrained("{name}")
+model = tkre_hf.TKREForFewShotClassification.from_pretrained("{name}")
+
+relations = {{"capital of": "city that is the seat of a government", "spouse": "person that somebody is married to"}}
+anchors = processor.pad(processor.encode_anchors(list(relations), list(relations.values())))
+query = processor({sentence})
+scores = model(**query, anchor_input_ids=anchors["input_ids"], anchor_attention_mask=anchors["attention_mask"]).logits
+print(list(relations)[scores.argmax()])
+"""
+
+_MASKED = """\
+import tkre_hf
+from transformers import AutoModelForMaskedLM, AutoProcessor
+
+processor = AutoProcessor.from_pretrained("{name}")
+model = AutoModelForMaskedLM.from_pretrained("{name}")
+
+text = f"Oslo is the {{processor.tokenizer.mask_token}} of Norway."
+inputs = processor(text, head=(0, 4), tail=(text.index("Norway"), len(text) - 1))
+masked = inputs["input_ids"] == processor.tokenizer.mask_token_id
+logits = model(inputs["input_ids"], inputs["attention_mask"]).logits
+print(processor.tokenizer.decode(logits[masked].argmax(-1)))
+"""
+
+_CLASSIFIER = """\
+import tkre_hf
+from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+processor = AutoProcessor.from_pretrained("{name}")
+model = AutoModelForSequenceClassification.from_pretrained("{name}")
+
+inputs = processor({sentence})
+logits = model(inputs["input_ids"], inputs["attention_mask"], inputs["entity_spans"]).logits
+print(model.config.id2label[int(logits.argmax())])
+"""
+
+_REMOTE = """\
+from transformers import AutoModel, AutoProcessor
+
+processor = AutoProcessor.from_pretrained("{name}", trust_remote_code=True)
+model = AutoModel.from_pretrained("{name}", trust_remote_code=True)
+inputs = processor({sentence})
+vector = model(inputs["input_ids"], inputs["attention_mask"], inputs["entity_spans"]).relation_embeds
+"""
+
+_NETWORK = """\
+{fetch}from tkre_hf.hin_training import load_model, neighborhoods_of
+from tkre_hf.pfhin.embedding import embed_nodes
+
+folder = {folder}
+model = load_model(folder)
+vectors = embed_nodes(model, neighborhoods_of(folder, model))
+"""
+
+_NETWORK_TASK = """\
+import numpy as np
+{fetch}from tkre_hf import {model_class}
+from tkre_hf.hin_training import load_model, neighborhoods_of
+from tkre_hf.pfhin.finetuning import {predict}
+
+folder = {folder}
+pretrained = "{pretrained}"  # holds the network's graph
+model = load_model(folder, {model_class})
+neighborhoods = neighborhoods_of(pretrained, model)
+{call}
+"""
+
+_CALLS = {
+    "PFHINForNodeClassification": (
+        "predict_nodes",
+        "probabilities = predict_nodes(model, neighborhoods, np.arange(10))  # of the first ten nodes\n"
+        "print([model.config.id2label[int(i)] for i in probabilities.argmax(-1)])",
+    ),
+    "PFHINForLinkPrediction": (
+        "predict_links",
+        "print(predict_links(model, neighborhoods, np.array([[0, 0, 1]])))  # source, type of edge, target",
+    ),
+}
+
+
+def usage(facts: CardFacts) -> str:
+    """How to load and call a model: Markdown with code."""
+    if facts.is_network:
+        return _network(facts)
+    code = {"TKREForMaskedSpanLM": _MASKED, "TKREForRelationClassification": _CLASSIFIER}.get(
+        facts.model_class, _FEW_SHOT
+    )
+    parts = [_block(code, facts), "Spans are the entities' characters, and end before their `end`."]
+    if code is _FEW_SHOT:
+        parts.append(
+            "`support_input_ids` and the like add labelled examples of each relation; without any, as here, names and "
+            "descriptions alone decide."
+        )
+    parts.append("Where tkre_hf isn't installed, transformers loads the encoder with the code beside it:")
+    parts.append(_block(_REMOTE, facts))
+    return "\n\n".join(parts)
+
+
+def _block(code: str, facts: CardFacts, **more: str) -> str:
+    return f"```python\n{code.format(name=facts.name, sentence=_SENTENCE, **more)}```"
+
+
+def _network(facts: CardFacts) -> str:
+    # A Hub id is fetched first, for the graph lies beside the model.
+    fetched = "/" in facts.name
+    where = {
+        "fetch": "from huggingface_hub import snapshot_download\n" if fetched else "",
+        "folder": f'snapshot_download("{facts.name}")' if fetched else f'"{facts.name}"',
+    }
+    if facts.model_class not in _CALLS:
+        return "\n\n".join(
+            [
+                _block(_NETWORK, facts, **where),
+                f"`tkre hin embed --model {facts.name}` writes the nodes' embeddings, `tkre hin similar --model "
+                f"{facts.name} --node NODE` lists those that are most alike.",
+            ]
+        )
+    predict, call = _CALLS[facts.model_class]
+    pretrained = str(facts.stages[-1].get("backbone") or "PRETRAINED") if facts.stages else "PRETRAINED"
+    more = {"model_class": facts.model_class, "predict": predict, "call": call, "pretrained": pretrained}
+    return _block(_NETWORK_TASK, facts, **where, **more)
