@@ -1,4 +1,4 @@
-"""The documentation site: ``make docs`` builds it, and a warning, such as of a link that leads nowhere, is an error."""
+"""The documentation site: ``make docs`` builds it, and a warning, such as of a broken link, is an error."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A page's fenced blocks and a notebook's cells, with what a comment before a block says of it.
 
-``<!-- file: train.jsonl -->`` gives a block that is a file's content its name, ``<!-- output -->`` says that a block is
-what the one before it prints, and ``<!-- not run: needs two machines -->`` why a block isn't run.
+``<!-- file: train.jsonl -->`` gives a block that is a file's content its name, ``<!-- output -->`` says that a block
+is what the one before it prints, and ``<!-- not run: needs two machines -->`` why a block isn't run.
 """
 
 from __future__ import annotations

