@@ -83,19 +83,30 @@ def read_source(app: Any, docname: str, source: list[str]) -> None:
         source[0] = link_outside(source[0], Path(app.env.doc2path(docname)).parent)
 
 
-def with_settings(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Lists a settings' dataclass's own settings with what ``--help`` says of them."""
-    if what != "class" or not dataclasses.is_dataclass(obj):
-        return
+def settings_of(obj: Any) -> list[dataclasses.Field[Any]]:
+    """The settings that a dataclass of settings has over those it inherits."""
+    if not (inspect.isclass(obj) and dataclasses.is_dataclass(obj)):
+        return []
     own = inspect.get_annotations(obj)
-    for field in dataclasses.fields(obj):
-        if field.name in own and "help" in field.metadata:
-            default = field.default
-            if field.default_factory is not dataclasses.MISSING:
-                default = field.default_factory()
-            shown = "required" if default is dataclasses.MISSING else f"``{default!r}``"
-            text = field.metadata["help"].replace("%%", "%").replace("*", r"\*").replace("`", "")
-            lines += ["", f"* **{field.name}** ({shown}): {text}"]
+    return [field for field in dataclasses.fields(obj) if field.name in own and "help" in field.metadata]
+
+
+def with_settings(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Lists a class's own settings with what ``--help`` says of them."""
+    for field in settings_of(obj):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        shown = "required" if default is dataclasses.MISSING else f"``{default!r}``"
+        text = field.metadata["help"].replace("%%", "%").replace("*", r"\*").replace("`", "")
+        lines += ["", f"* **{field.name}** ({shown}): {text}"]
+
+
+def short_signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Spares a class of settings the hundred that it has from transformers."""
+    return ("(...)" if settings_of(obj) else signature), returns
 
 
 def check_reference(app: Any, env: Any) -> None:
@@ -109,5 +120,6 @@ def check_reference(app: Any, env: Any) -> None:
 def setup(app: Any) -> None:
     app.add_lexer("csv", TextLexer)
     app.connect("source-read", read_source)
+    app.connect("autodoc-process-signature", short_signature)
     app.connect("autodoc-process-docstring", with_settings, priority=400)
     app.connect("env-check-consistency", check_reference)

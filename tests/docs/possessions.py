@@ -19,8 +19,8 @@ from ..pfhin.conftest import make_tables
 
 ROOT = Path(__file__).parents[2]
 # What a clone of the repository has, of what a page may name.
-CLONE = ("Makefile", "pyproject.toml", "constraints.txt", "constraints-min.txt", "README.md")
-CLONE += ("benchmarks", "docs", "recipes", "tkre_hf")
+FILES = ("Makefile", "pyproject.toml", "constraints.txt", "constraints-min.txt", "README.md")
+FOLDERS = ("benchmarks", "docs", "recipes", "tkre_hf")
 
 # Relation: the types of head and tail, and how it is said.
 ROWS = {
@@ -74,7 +74,7 @@ def write_data(folder: Path) -> None:
 def clone(folder: Path, programs: Path) -> None:
     """The repository as its reader has cloned it, its environment made."""
     folder.mkdir(parents=True)
-    for name in CLONE:
+    for name in FILES + FOLDERS:
         (folder / name).symlink_to(ROOT / name)
     # `make` finds the environment up to date.
     (folder / ".venv").mkdir()

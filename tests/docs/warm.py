@@ -158,7 +158,7 @@ def answer(connection: socket.socket) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     # The hub's client reads it once, when it is imported, and forbids the loopback interface as well.
-    import_module("huggingface_hub.constants").HF_HUB_OFFLINE = os.environ["HF_HUB_OFFLINE"] == "1"
+    setattr(import_module("huggingface_hub.constants"), "HF_HUB_OFFLINE", os.environ["HF_HUB_OFFLINE"] == "1")  # noqa: B010
     program = Path(asked["argv"][0])
     sys.executable = str(program.with_name("python"))
     code = call(PROGRAMS[program.name], asked["argv"][1:])
