@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # Two test processes of one thread each: the models of the tests are tiny.
 PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo test test-min check format cover bench clean
+.PHONY: help setup demo test test-min check format cover bench docs clean
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 setup: .venv/installed  ## make .venv with the exact versions of constraints.txt
@@ -31,8 +31,10 @@ cover: setup  ## run the tests and report the lines they don't reach
 	.venv/bin/python -m coverage report
 bench: setup  ## run every benchmark
 	set -e; for script in benchmarks/*.py; do .venv/bin/python $$script; done
-clean:  ## remove the environments and the tools' caches
-	rm -rf .venv .venv-min .mypy_cache .pytest_cache .ruff_cache .hypothesis
+docs: .venv/docs-installed  ## build the documentation site in build/docs; a warning, such as of a broken link, is an error
+	.venv/bin/python -m sphinx -W --keep-going -q docs build/docs
+clean:  ## remove the environments, the site and the tools' caches
+	rm -rf build .venv .venv-min .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp goes first and comes back last: a set-up that was interrupted starts again from nothing.
 .venv/installed: EXTRAS = dev,demo,peft
@@ -42,4 +44,8 @@ clean:  ## remove the environments and the tools' caches
 .venv/installed .venv-min/installed: pyproject.toml
 	if [ -f $@ ]; then rm $@; else $(PYTHON) -m venv --clear $(@D); fi
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check -c $(filter constraints%,$^) -e '.[$(EXTRAS)]'
+	touch $@
+# Apart from the rest, for neither the tests nor the checks need it.
+.venv/docs-installed: .venv/installed
+	.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import runpy
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -234,26 +232,3 @@ def test_everything_is_measured_and_written(
     assert "## codex_s" in output.with_suffix(".md").read_text()
     with pytest.raises(TkreError, match="unknown systems PF-GIN: choose of label propagation"):
         main([*argv, "PF-GIN"])
-
-
-def test_the_how_to_pages_commands_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    page = (RECIPES.parent / "docs" / "how-to" / "pf-hin.md").read_text()
-    monkeypatch.chdir(tmp_path)
-    tables = make_tables()
-    tables.node_ids[3] = "Q90"
-    write_hin(tables, tmp_path / "my_network")
-    (shell,) = re.findall(r"^```bash\n(.*?)^```$", page, re.S | re.M)
-    assert len(shell.strip().splitlines()) == 10
-    commands = shell.replace("\\\n", " ").replace("--max_steps 300", f"--max_steps 2 {shlex.join(TINY[:12])}")
-    for line in commands.strip().splitlines()[1:]:
-        assert tkre([*shlex.split(line)[1:], *(["--use_cpu"] if "pretrain" in line else [])]) == 0
-    assert len(capsys.readouterr().out.splitlines()[-10:]) == 10
-    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.S | re.M)
-    small = "PFHINStageArguments(hidden_size=16, embedding_size=8, num_attention_heads=2, "
-    code = code.replace("PFHINStageArguments(", small)
-    code = code.replace("my_model", "other")
-    code = code.replace("max_steps=300", "max_steps=2, use_cpu=True, disable_tqdm=True")
-    exec(code, {})
-    assert len(capsys.readouterr().out.strip().splitlines()) >= 10

@@ -1,0 +1,125 @@
+"""The documentation site: ``make docs`` builds it, and a warning, such as of a broken link, is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pygments.lexers.special import TextLexer
+from sphinx.util import logging
+
+import tkre_hf
+
+ROOT = Path(__file__).parents[1]
+
+project = "tkre_hf"
+author = "The tkre_hf authors"
+copyright = author
+version = release = tkre_hf.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+html_theme = "furo"
+html_title = f"{project} {version}"
+# The tests run the notebooks, which are kept without outputs.
+nb_execution_mode = "off"
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+# Written by a measurement that takes hours.
+nitpick_ignore = [("myst", "../results/kshot.md")]
+
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+# Each attribute is told where its class tells it.
+napoleon_use_ivar = True
+
+# The packages of which every public name has its place in the reference.
+PUBLIC = ("tkre_hf", "tkre_hf.data", "tkre_hf.knowledge")
+
+
+# A reader's way through the how-to pages; others come after these.
+HOW_TO = (
+    "bring-your-data",
+    "generate-knowledge",
+    "pre-train",
+    "few-shot",
+    "k-shot",
+    "several-gpus",
+    "publish",
+    "pf-hin",
+    "text-to-graph",
+)
+
+
+def how_to_pages() -> list[str]:
+    """The pages that are there, in their order."""
+    names = {page.stem for page in Path(__file__).parent.glob("how-to/*.md")}
+    return [f"how-to/{name}" for name in [*filter(names.__contains__, HOW_TO), *sorted(names.difference(HOW_TO))]]
+
+
+def link_outside(text: str, folder: Path) -> str:
+    """Makes links to pages that aren't the site's links to their files."""
+
+    def link(match: re.Match[str]) -> str:
+        inside = Path(folder, match[1]).resolve().is_relative_to(Path(__file__).parent)
+        return match[0] if inside else f"](path:{match[1]})"
+
+    return re.sub(r"\]\((?!\w+:|#)([^)]+)\)", link, text)
+
+
+def read_source(app: Any, docname: str, source: list[str]) -> None:
+    """Makes README the landing page, whose links start from another folder there, and lists the how-to pages."""
+    if docname == "index":
+        readme = re.sub(r"\]\((?!\w+:|#)", "](../", (ROOT / "README.md").read_text(encoding="utf-8"))
+        source[0] = source[0].replace("% README", readme).replace("% HOW-TO", "\n".join(how_to_pages()))
+    if Path(app.env.doc2path(docname)).suffix == ".md":
+        source[0] = link_outside(source[0], Path(app.env.doc2path(docname)).parent)
+
+
+def settings_of(obj: Any) -> list[dataclasses.Field[Any]]:
+    """The settings that a dataclass of settings has over those it inherits."""
+    if not (inspect.isclass(obj) and dataclasses.is_dataclass(obj)):
+        return []
+    own = inspect.get_annotations(obj)
+    return [field for field in dataclasses.fields(obj) if field.name in own and "help" in field.metadata]
+
+
+def with_settings(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Lists a class's own settings with what ``--help`` says of them."""
+    for field in settings_of(obj):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        shown = "required" if default is dataclasses.MISSING else f"``{default!r}``"
+        text = field.metadata["help"].replace("%%", "%").replace("*", r"\*").replace("`", "")
+        lines += ["", f"* **{field.name}** ({shown}): {text}"]
+
+
+def short_signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Spares a class of settings the hundred that it has from transformers."""
+    return ("(...)" if settings_of(obj) else signature), returns
+
+
+def check_reference(app: Any, env: Any) -> None:
+    """Warns of a public name that the reference passes over."""
+    documented = {name.rpartition(".")[2] for name in env.get_domain("py").objects}
+    for package in PUBLIC:
+        for name in sorted(set(import_module(package).__all__) - documented):
+            logging.getLogger(__name__).warning("%s.%s is public, and in no page of docs/reference", package, name)
+
+
+def setup(app: Any) -> None:
+    app.add_lexer("csv", TextLexer)
+    app.connect("source-read", read_source)
+    app.connect("autodoc-process-signature", short_signature)
+    app.connect("autodoc-process-docstring", with_settings, priority=400)
+    app.connect("env-check-consistency", check_reference)

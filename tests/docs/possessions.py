@@ -1,0 +1,107 @@
+"""What the pages take for granted that their reader has: the repository, labelled rows, a network, a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tkre_hf.data import load_records, load_sample, make_record, write_hin
+from tkre_hf.data.fewrel import format_sentence
+from tkre_hf.tkre.modeling_tkre import TKREForPreTraining
+from tkre_hf.tkre.processing_tkre import TKREProcessor
+
+from ..pfhin.conftest import make_tables
+
+ROOT = Path(__file__).parents[2]
+# What a clone of the repository has, of what a page may name.
+FILES = ("Makefile", "pyproject.toml", "constraints.txt", "constraints-min.txt", "README.md")
+FOLDERS = ("benchmarks", "docs", "recipes", "tkre_hf")
+
+# Relation: the types of head and tail, and how it is said.
+ROWS = {
+    "founded_by": ("ORGANIZATION", "PERSON", ["{h} was founded by {t} .", "In 1911 {t} set up {h} ."]),
+    "capital of": ("CITY", "COUNTRY", ["{h} is the capital of {t} .", "{t} is ruled from {h} ."]),
+    "spouse": ("PERSON", "PERSON", ["{h} is married to {t} .", "Last May {t} became the husband of {h} ."]),
+    "ingredient of": ("FOOD", "FOOD", ["{h} goes into every {t} .", "No {t} is made without {h} ."]),
+    "no relation": ("THING", "THING", ["{h} was there , and so was {t} .", "Neither {h} nor {t} was seen ."]),
+}
+HEADS = ["Arvo", "Bask", "Corin", "Delft", "Emden", "Flann", "Garve", "Hesper"]
+TAILS = ["Ino", "Jarn", "Kolm", "Lund", "Maren", "Nesse", "Orrin", "Pell"]
+
+
+def labelled_rows(each: int, shift: int, rows: Mapping[str, Any] = ROWS) -> list[dict[str, Any]]:
+    """So many rows of each relation; with another shift, of other pairs of entities."""
+    found = []
+    for relation, (head_type, tail_type, templates) in rows.items():
+        for i in range(each):
+            words = templates[i % len(templates)].split()
+            head, tail = words.index("{h}"), words.index("{t}")
+            words[head], words[tail] = HEADS[i], TAILS[(i + shift) % len(TAILS)]
+            spans = {"head": (head, head + 1), "tail": (tail, tail + 1)}
+            types = {"head_type": head_type, "tail_type": tail_type}
+            found.append(make_record(id=f"{relation}-{shift}-{i}", tokens=words, relation=relation, **spans, **types))
+    return found
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_data(folder: Path) -> None:
+    """Part of the bundled corpus, and files in FewRel's format with sentences of it under other labels."""
+    folder.mkdir(parents=True)
+    names = {}
+    for file, split, count in (("train_wiki", "train", 12), ("val_wiki", "validation", 10)):
+        relations: dict[str, list[Any]] = {}
+        for record in load_sample(split):
+            label = f"P{record['relation']}"
+            if label in relations or len(relations) < count:
+                relations.setdefault(label, []).append(format_sentence(record))
+                names[label] = [record["relation"], "what one has to do with the other"]
+        (folder / f"{file}.json").write_text(json.dumps(relations), encoding="utf-8")
+    (folder / "pid2name.json").write_text(json.dumps(names), encoding="utf-8")
+    # The corpus has its relations one after the other.
+    write_lines(folder / "sample.jsonl", load_records("sample:train", split="train[:240]"))
+
+
+def clone(folder: Path, programs: Path) -> None:
+    """The repository as its reader has cloned it, its environment made."""
+    folder.mkdir(parents=True)
+    for name in FILES + FOLDERS:
+        (folder / name).symlink_to(ROOT / name)
+    # `make` finds the environment up to date.
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "bin").symlink_to(programs)
+    (folder / ".venv" / "installed").touch()
+
+
+def furnish(folder: Path, backbone: Path) -> None:
+    """What the how-to pages speak of as the reader's own."""
+    train, test = labelled_rows(8, 0), labelled_rows(3, 3)
+    write_lines(folder / "train.jsonl", train)
+    write_lines(folder / "test.jsonl", test)
+    write_lines(folder / "dev.jsonl", labelled_rows(3, 5))
+    tables = make_tables()
+    tables.node_ids[3] = "Q90"
+    write_hin(tables, folder / "my_network")
+
+    torch.manual_seed(0)
+    processor = TKREProcessor.from_backbone(str(backbone), max_length=64)
+    model = TKREForPreTraining.from_backbone(
+        str(backbone), len(processor.tokenizer), processor.new_tokens, projection_dim=16
+    )
+    for name in ("tkre-bert", "outputs/stage1_fewrel", "outputs/stage2_fewrel"):
+        model.save_pretrained(folder / name)
+        processor.save_pretrained(folder / name)
+
+
+def copy_into(source: Path, folder: Path) -> None:
+    """Gives a page's folder its own copies."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)

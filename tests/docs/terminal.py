@@ -1,0 +1,130 @@
+"""A terminal for a newcomer to follow a page in: bash, and an interpreter for the page's Python."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from . import warm
+
+# Asks the warm process to be the program under whose name it is called, and ends as that one does.
+_STAND_IN = """#!{python} -ISE
+import json, os, socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({address!r})
+asked = dict(argv=[os.path.abspath(__file__), *sys.argv[1:]], cwd=os.getcwd(), env=dict(os.environ))
+message = json.dumps(asked).encode() + b"\\n"
+sent = socket.send_fds(connection, [message], [0, 1, 2])
+connection.sendall(message[sent:])
+sys.exit(int(connection.recv(16) or 1))
+"""
+
+
+class Terminal:
+    """Runs blocks in a folder.
+
+    Args:
+        folder: For what the terminal itself needs.
+        backbone: The tiny encoder that ``minilm`` is.
+        data: Folder of the files that are downloaded as FewRel's, and of a part of the bundled corpus.
+    """
+
+    def __init__(self, folder: Path, backbone: Path, data: Path) -> None:
+        self.folder = folder
+        self.bin = folder / "bin"
+        self.bin.mkdir(parents=True)
+        self._address = folder / "address"
+        for name in warm.PROGRAMS:
+            program = self.bin / name
+            program.write_text(_STAND_IN.format(python=sys.executable, address=str(self._address)))
+            program.chmod(0o755)
+        (folder / "home").mkdir()
+        self.environment = {
+            **os.environ,
+            "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(Path(warm.__file__).parents[2]),
+            "HOME": str(folder / "home"),
+            "HF_HOME": str(folder / "home" / "huggingface"),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        command = [sys.executable, warm.__file__, str(self._address), str(backbone), str(data)]
+        # A session of its own, so that what it has started ends with it.
+        self._process = subprocess.Popen(command, env=self.environment, start_new_session=True)
+
+    def __enter__(self) -> Terminal:
+        while not self._address.exists():
+            assert self._process.poll() is None, "the terminal could not be started"
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def bash(self, text: str, folder: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+        """Runs a block of shell; gives its exit code, what it printed, and what it wrote to the error stream."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=folder,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def python(self, folder: Path) -> Interpreter:
+        """An interpreter in a folder."""
+        return Interpreter(self, folder)
+
+
+class Interpreter:
+    """Python in which one block knows what the blocks before it have named."""
+
+    def __init__(self, terminal: Terminal, folder: Path) -> None:
+        self.folder = folder
+        self._block, self._errors = folder / ".block.py", (folder / ".errors.txt").open("a+")
+        self._process = subprocess.Popen(
+            [str(terminal.bin / "session")],
+            cwd=folder,
+            env=terminal.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+
+    def __enter__(self) -> Interpreter:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+        self._errors.close()
+
+    def run(self, text: str) -> tuple[int, str, str]:
+        """Runs a block; gives its exit code, what it printed, and what it wrote to the error stream."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._block.write_text(text, encoding="utf-8")
+        start = self._errors.seek(0, os.SEEK_END)
+        self._process.stdin.write(f"{self._block}\n")
+        self._process.stdin.flush()
+        printed = ""
+        for line in self._process.stdout:
+            before, end, code = line.partition("\0")
+            printed += before
+            if end:
+                self._errors.seek(start)
+                return int(code), printed, self._errors.read()
+        raise AssertionError(f"the interpreter died:\n{printed}\n{self._errors.read()}")

