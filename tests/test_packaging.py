@@ -123,7 +123,7 @@ def test_ci_runs_readmes_own_test_command(tmp_path):
 
     done = run()
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "calls").read_text().splitlines() == ["make test", "make check", "make test-min"]
+    assert (tmp_path / "calls").read_text().splitlines() == ["make test", "make check", "make docs", "make test-min"]
 
     (tmp_path / "README.md").write_text(README.replace("## Tests", "## Testing"))
     done = run()

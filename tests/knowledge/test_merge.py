@@ -8,7 +8,7 @@ import pytest
 
 from tkre_hf.data import RECORD_FEATURES, load_records, make_record
 from tkre_hf.errors import InvalidRowError
-from tkre_hf.knowledge.merge import count_sources, merge, read_rows, write_rows
+from tkre_hf.knowledge.merge import count_sources, merge_records, read_rows, write_rows
 
 
 def row(id: str, relation: str, source: str, **provenance: Any) -> dict[str, Any]:
@@ -25,7 +25,7 @@ SAMPLES = [row(f"s{i:02}", f"r{i % 3}", "scdg") for i in range(30)]
 
 
 def test_everything_is_merged_with_its_provenance() -> None:
-    rows = merge(GOLD, EXPLANATIONS, SAMPLES)
+    rows = merge_records(GOLD, EXPLANATIONS, SAMPLES)
     assert [each["id"] for each in rows[:7]] == ["g0", "g1", "g2", "g3", "e0", "e1", "e2"]
     assert len(rows) == 37 and len({each["id"] for each in rows}) == 37
     assert [len(each["cues"]) for each in rows[:4]] == [0, 1, 1, 0]
@@ -36,18 +36,18 @@ def test_everything_is_merged_with_its_provenance() -> None:
 
 
 def test_what_is_given_twice_counts_once() -> None:
-    once = merge(GOLD, EXPLANATIONS, SAMPLES)
-    assert merge(GOLD, EXPLANATIONS * 2, SAMPLES * 2) == once
+    once = merge_records(GOLD, EXPLANATIONS, SAMPLES)
+    assert merge_records(GOLD, EXPLANATIONS * 2, SAMPLES * 2) == once
 
 
 def test_a_row_s_own_cues_are_kept() -> None:
     own = {**GOLD[1], "cues": [{"start": 0, "end": 1}]}
-    assert merge([own], [EXPLANATIONS[1]])[0]["cues"] == [{"start": 0, "end": 1}]
+    assert merge_records([own], [EXPLANATIONS[1]])[0]["cues"] == [{"start": 0, "end": 1}]
 
 
 def test_at_most_add_k_of_a_relation_are_added_by_the_seed() -> None:
     def chosen(seed: int, samples: list[dict[str, Any]]) -> list[str]:
-        return [each["id"] for each in merge(GOLD, (), samples, add_k=4, seed=seed)[4:]]
+        return [each["id"] for each in merge_records(GOLD, (), samples, add_k=4, seed=seed)[4:]]
 
     first = chosen(0, SAMPLES)
     assert len(first) == 12 and first == chosen(0, SAMPLES[::-1]) == chosen(0, SAMPLES + SAMPLES)
@@ -55,7 +55,7 @@ def test_at_most_add_k_of_a_relation_are_added_by_the_seed() -> None:
     # Another relation's samples change nothing.
     without = chosen(0, [each for each in SAMPLES if each["relation"] != "r0"])
     assert without == [id for id in first if int(id[1:]) % 3 != 0]
-    assert merge(GOLD, (), SAMPLES, add_k=0) == [{**record, "provenance": {}} for record in GOLD]
+    assert merge_records(GOLD, (), SAMPLES, add_k=0) == [{**record, "provenance": {}} for record in GOLD]
 
 
 def test_explanations_of_other_rows_are_refused() -> None:
@@ -64,11 +64,11 @@ def test_explanations_of_other_rows_are_refused() -> None:
         row("e9", "r1", "edkg", gold_id="g0", gold_cues=[]),
     ):
         with pytest.raises(ValueError, match="e9 is of the row .* right files"):
-            merge(GOLD, [wrong])
+            merge_records(GOLD, [wrong])
 
 
 def test_what_is_written_is_read_as_records(tmp_path: Path) -> None:
-    rows = merge(GOLD, EXPLANATIONS, SAMPLES, add_k=2)
+    rows = merge_records(GOLD, EXPLANATIONS, SAMPLES, add_k=2)
     write_rows(tmp_path / "deep" / "train.jsonl", rows)
     assert read_rows(tmp_path / "deep" / "train.jsonl") == rows
     loaded = load_records(tmp_path / "deep" / "train.jsonl", cache_dir=tmp_path / "cache")

@@ -16,7 +16,7 @@ from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.generate import Runner
 from tkre_hf.knowledge.jobs import Job
 from tkre_hf.knowledge.journal import RunFolder
-from tkre_hf.knowledge.merge import count_sources, merge, read_rows, write_rows
+from tkre_hf.knowledge.merge import count_sources, merge_records, read_rows, write_rows
 from tkre_hf.knowledge.prompts import PromptTemplate
 from tkre_hf.knowledge.report import RunReport
 from tkre_hf.knowledge.settings import (
@@ -190,7 +190,7 @@ def merge_files(args: MergeArguments) -> str:
     explanations = [row for path in args.explanations for row in read_rows(_records_file(path))]
     samples = [row for path in args.samples for row in read_rows(_records_file(path))]
     try:
-        rows = merge(load_records(args.train), explanations, samples, add_k=args.add_k, seed=args.seed)
+        rows = merge_records(load_records(args.train), explanations, samples, add_k=args.add_k, seed=args.seed)
     except ValueError as error:
         raise TkreError(str(error)) from None
     write_rows(args.output, rows)

@@ -34,7 +34,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def merge(
+def merge_records(
     gold: Iterable[Record],
     explanations: Iterable[dict[str, Any]] = (),
     samples: Iterable[dict[str, Any]] = (),
