@@ -93,6 +93,7 @@ class NodeEmbeddings(nn.Module):
         self.widen = nn.Linear(size, hidden, bias=False) if config.num_nodes and size != hidden else None
         self.features = nn.Linear(config.num_features, hidden) if config.num_features else None
         self.text = nn.Linear(config.text_size, hidden) if config.text_size else None
+        self.profile = nn.Linear(2 * len(config.edge_types), hidden, bias=False) if config.profile else None
         self.mask = nn.Parameter(torch.zeros(hidden))
         self.node_type = nn.Embedding(len(config.node_types), hidden)
         # 0 is the start, which no edge led to; then the edge types, then their reverses.
@@ -113,6 +114,7 @@ class NodeEmbeddings(nn.Module):
         degrees: Tensor,
         features: Tensor | None = None,
         text_embeds: Tensor | None = None,
+        profiles: Tensor | None = None,
     ) -> Tensor:
         """What a node is known by, wherever it stands: ``(..., hidden)``; arguments as in ``PFHINModel.forward``."""
         bins = self.config.rank_bins
@@ -123,7 +125,11 @@ class NodeEmbeddings(nn.Module):
                 raise ValueError("node_ids are needed: this model has node embeddings")
             ids = self.ids(node_ids.clamp(min=0))
             content = content + (ids if self.widen is None else self.widen(ids))
-        for name, layer, given in (("features", self.features, features), ("text_embeds", self.text, text_embeds)):
+        for name, layer, given in (
+            ("features", self.features, features),
+            ("text_embeds", self.text, text_embeds),
+            ("profiles", self.profile, profiles),
+        ):
             if layer is not None:
                 if given is None:
                     raise ValueError(f"{name} are needed: this model reads them")
