@@ -208,7 +208,13 @@ def test_everything_is_measured_and_written(
     own = ["label propagation", "meta-paths + LR", counts, "PF-HIN", "PF-HIN, no ids"]
     assert {system for system, _ in rows} == set(own)
     row = rows["PF-HIN", "few40 macro_f1"]
-    assert row.sd is not None and row.seeds == [0, 1] and row.n == 30 and row.minutes is not None and "reproduce_pfhin" not in row.source
+    assert (
+        row.sd is not None
+        and row.seeds == [0, 1]
+        and row.n == 30
+        and row.minutes is not None
+        and "reproduce_pfhin" not in row.source
+    )
     main([*argv, "link heuristics + LR", "PF-HIN", "--tasks", "links", "--seeds", "0"])
     rows = {(row.system, row.setting): row for row in read_rows(output)}
     assert {"mrr", "hits_10", "link_auc", "link_accuracy"} <= {s for system, s in rows if system == "PF-HIN"}
