@@ -213,19 +213,27 @@ def test_everything_is_measured_and_written(
     recipe = tmp_path / "tiny.yaml"
     pairs = [TINY[i : i + 2] for i in range(0, 14, 2)]
     recipe.write_text("".join(f"{key[2:]}: {value}\n" for key, value in pairs) + "per_device_train_batch_size: 16\n")
-    own = {"drop": ("lives",), "scheme": "few", "node_type": "person", "links": True}
-    fields: dict[str, Any] = {"network": network.name, **own}
+    parts = {"drop": ("lives",), "scheme": "few", "node_type": "person", "links": True}
+    fields: dict[str, Any] = {"network": network.name, **parts}
     monkeypatch.setitem(BENCHMARKS, "codex_s", type(BENCHMARKS["codex_s"])(**fields))
     output = tmp_path / "pfhin.json"
     argv = ["--data_dir", str(network.parent), "--benchmarks", "codex_s", "--seeds", "0", "1", "--max_steps", "2"]
     argv += ["--work_dir", str(tmp_path / "work"), "--output", str(output), "--recipe", str(recipe), "--systems"]
     main = runpy.run_path(str(RECIPES / "reproduce_pfhin.py"))["main"]
     # Links of this network stand in its edges: that is what the check is for.
-    main([*argv, "label propagation", "meta-paths + LR", "PF-HIN", "PF-HIN, no ids", "--tasks", "nodes"])
+    counts = "edge-type counts + LR"
+    main([*argv, "label propagation", "meta-paths + LR", counts, "PF-HIN", "PF-HIN, no ids", "--tasks", "nodes"])
     rows = {(row.system, row.setting): row for row in read_rows(output)}
-    assert {system for system, _ in rows} == {"label propagation", "meta-paths + LR", "PF-HIN", "PF-HIN, no ids"}
+    own = ["label propagation", "meta-paths + LR", counts, "PF-HIN", "PF-HIN, no ids"]
+    assert {system for system, _ in rows} == set(own)
     row = rows["PF-HIN", "few40 macro_f1"]
-    assert row.seeds == [0, 1] and row.n == 30 and row.minutes is not None and "reproduce_pfhin" not in row.source
+    assert (
+        row.sd is not None
+        and row.seeds == [0, 1]
+        and row.n == 30
+        and row.minutes is not None
+        and "reproduce_pfhin" not in row.source
+    )
     main([*argv, "link heuristics + LR", "PF-HIN", "--tasks", "links", "--seeds", "0"])
     rows = {(row.system, row.setting): row for row in read_rows(output)}
     assert {"mrr", "hits_10", "link_auc", "link_accuracy"} <= {s for system, s in rows if system == "PF-HIN"}

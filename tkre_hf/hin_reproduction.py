@@ -35,11 +35,14 @@ from tkre_hf.hin_training import (
     neighborhoods_of,
     pretrain,
 )
-from tkre_hf.pfhin.embedding import embed_nodes
+from tkre_hf.pfhin.embedding import Neighborhoods, embed_nodes, unit_rows
 from tkre_hf.pfhin.graph import HeteroGraph
-from tkre_hf.pfhin.links import LinkScorer, out_of_fold, train_complex
+from tkre_hf.pfhin.inputs import edge_profiles
+from tkre_hf.pfhin.links import LINK_BLOCKS, LinkScorer, out_of_fold, train_complex
+from tkre_hf.pfhin.modeling_pfhin import PFHINPreTrainedModel
 from tkre_hf.pfhin.tasks import link_scores, ranking_scores
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
+from tkre_hf.precision import bf16_supported
 
 Scores = dict[str, float]
 
@@ -74,6 +77,8 @@ BENCHMARKS = {
 PFHIN: dict[str, dict[str, Any]] = {
     "PF-HIN": {},
     "PF-HIN, ids from random": {"init": "random"},
+    "PF-HIN, ids from SVD": {"init": "svd"},
+    "PF-HIN, no profiles": {"profile": False},
     "PF-HIN, without MNM": {"lambda_mnm": 0.0},
     "PF-HIN, without ANP": {"lambda_anp": 0.0},
     "PF-HIN, no sharing": {"num_hidden_groups": 3},
@@ -83,7 +88,14 @@ PFHIN: dict[str, dict[str, Any]] = {
     "PF-HIN, no ids": {"ids": False, "init": "random"},
     "PF-HIN, Bi-LSTM": {"aggregation": "bilstm"},
 }
-NODE_BASELINES = ("label propagation", "meta-paths + LR", "DeepWalk", "metapath2vec")
+NODE_BASELINES = (
+    "label propagation",
+    "meta-paths + LR",
+    "edge-type counts + LR",
+    "DeepWalk",
+    "metapath2vec",
+    "DeepWalk and edge-type counts",
+)
 LINK_BASELINES = ("ComplEx", "link heuristics + LR")
 SYSTEMS = (*NODE_BASELINES, *LINK_BASELINES, *PFHIN)
 
@@ -179,9 +191,15 @@ def node_scores(name: str, key: str, seed: int, args: ReproduceArguments) -> tup
         if name in PFHIN:
             folder, minutes = train(name, key, seed, benchmark.drop, args)
             model = load_model(folder)
-            vectors = embed_nodes(model, neighborhoods_of(folder, model, seed))
+            vectors = labelled_embeddings(model, neighborhoods_of(folder, model, seed), parts)
         elif name == "DeepWalk":
             vectors = deepwalk(graph, seed=seed)
+        elif name == "edge-type counts + LR":
+            vectors = edge_profiles(graph)
+        elif name == "DeepWalk and edge-type counts":
+            counts = edge_profiles(graph)
+            counts /= np.linalg.norm(counts, axis=1).mean()
+            vectors = np.hstack([unit_rows(deepwalk(graph, seed=seed)), counts])
         else:
             vectors = metapath2vec(graph, benchmark.node_type, seed=seed)
         spent = (time.process_time() - start) / 60
@@ -189,6 +207,17 @@ def node_scores(name: str, key: str, seed: int, args: ReproduceArguments) -> tup
         scores = frozen_scores(vectors, tables, scheme, seed)
     scores.pop("val_macro_f1", None)
     return scores, (time.process_time() - start) / 60 if minutes is None else minutes, len(parts["test"])
+
+
+def labelled_embeddings(
+    model: PFHINPreTrainedModel, neighborhoods: Neighborhoods, parts: dict[str, NDArray[np.int64]]
+) -> NDArray[np.float32]:
+    """Embeddings of the nodes that figures are of; those of others, which nothing reads, are left 0."""
+    nodes = np.unique(np.concatenate(list(parts.values())))
+    found = embed_nodes(model, neighborhoods, nodes, bf16=bf16_supported(True))
+    vectors = np.zeros((neighborhoods.walker.graph.num_nodes, found.shape[1]), np.float32)
+    vectors[nodes] = found
+    return vectors
 
 
 def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tuple[Scores, float, int]:
@@ -213,7 +242,7 @@ def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tu
             start = time.process_time()
             model = load_model(folder)
             folds = out_of_fold(model, graph, triples, seed=seed)
-            features = embed_nodes(model, neighborhoods_of(folder, model, seed))
+            features = embed_nodes(model, neighborhoods_of(folder, model, seed), blocks=LINK_BLOCKS)
         complex_ = train_complex(triples, graph.num_nodes, len(graph.edge_types), folds=folds, seed=seed)
         scorer = LinkScorer(complex_, features)
         scored = [scorer.links(*part.T) for part in asked]
@@ -251,6 +280,7 @@ def measure(name: str, key: str, args: ReproduceArguments) -> list[Row]:
                     metric=metric,
                     value=round(value, 3),
                     ci95=None if math.isnan(interval) else round(interval, 3),
+                    sd=round(statistics.stdev(values), 3) if len(values) > 1 else None,
                     n=found[0][2],
                     seeds=list(args.seeds),
                     minutes=round(minutes, 2),

@@ -72,6 +72,9 @@ class PFHINStageArguments(NetworkArguments):
     embedding_size: int | None = field(
         default=64, metadata={"help": "Width of node embeddings; null: hidden_size, without factorization."}
     )
+    profile: bool = field(
+        default=False, metadata={"help": "Read how many edges of each type a node has, as its degree is read."}
+    )
     aggregation: str = field(
         default="mean", metadata={"help": "How nodes of one type read each other first: bilstm, mean or none."}
     )
@@ -107,6 +110,7 @@ class PFHINStageArguments(NetworkArguments):
 # Of the settings those that the model's configuration keeps.
 _MODEL_SETTINGS = (
     "embedding_size",
+    "profile",
     "aggregation",
     "hidden_size",
     "num_hidden_layers",

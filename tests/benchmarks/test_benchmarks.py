@@ -103,6 +103,23 @@ def test_walks_write_their_rows(load: Any, tmp_path: Path, monkeypatch: pytest.M
     np.testing.assert_allclose(*found, atol=0.04)
 
 
+def test_scale_tells_each_size_and_draws_it(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    output = tmp_path / "scale.json"
+    options = ["--edges", "500", "4000", "--steps", "2", "--batch_size", "8", "--hidden_size", "16"]
+    monkeypatch.setattr(
+        sys, "argv", [str(FOLDER / "pfhin_scale.py"), *options, "--rank", "degree", "--output", str(output)]
+    )
+    load("pfhin_scale").main()
+    rows = {(row.system, row.setting): row for row in read_rows(output)}
+    assert {system for system, _ in rows} == {"500 edges, 50 nodes", "4,000 edges, 400 nodes"}
+    memory = rows["500 edges, 50 nodes", "peak memory, MiB"]
+    assert len(rows) == 12 and all(row.value > 0 for row in rows.values()) and 50 < memory.value < 20_000
+    step = rows["4,000 edges, 400 nodes", "training step, ms"]
+    assert step.n == 2 and step.value > rows["4,000 edges, 400 nodes", "load, ms"].value
+    assert output.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+
+
 def test_the_straightforward_losses_are_ours(load: Any) -> None:
     straightforward = load("straightforward")
     torch.manual_seed(0)

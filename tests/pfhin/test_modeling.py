@@ -18,7 +18,7 @@ from tkre_hf.pfhin.configuration_pfhin import PFHINConfig
 from tkre_hf.pfhin.data_collator import PreTrainingCollator
 from tkre_hf.pfhin.embedding import Neighborhoods
 from tkre_hf.pfhin.graph import HeteroGraph
-from tkre_hf.pfhin.inputs import NodeReader, config_for
+from tkre_hf.pfhin.inputs import NodeReader, config_for, edge_profiles
 from tkre_hf.pfhin.modeling_parts import Aggregation, log_bins
 from tkre_hf.pfhin.modeling_pfhin import (
     PFHINForLinkPrediction,
@@ -50,7 +50,7 @@ def batch_of(graph: HeteroGraph, config: PFHINConfig, nodes: Any = range(12), **
 @pytest.mark.parametrize("ids", [True, False])
 @pytest.mark.parametrize("aggregation", ["mean", "bilstm", "none"])
 def test_pre_training_gives_losses_near_chance(ids: bool, aggregation: str, graph: HeteroGraph) -> None:
-    config = small(graph, ids, aggregation=aggregation, label_smoothing=0.0)
+    config = small(graph, ids, aggregation=aggregation, label_smoothing=0.0, profile=aggregation == "mean")
     model = PFHINForPreTraining(config).eval()
     batch = batch_of(graph, config)
     outputs = model(**batch)
@@ -103,13 +103,15 @@ def test_padding_changes_nothing(graph: HeteroGraph) -> None:
 
 @pytest.mark.parametrize("ids", [True, False])
 def test_what_is_hidden_has_no_part(ids: bool, graph: HeteroGraph) -> None:
-    config = small(graph, ids)
+    config = small(graph, ids, profile=True)
     model = PFHINModel(config).eval()
     inputs = Neighborhoods(PFHINForNodeEmbedding(config), graph).inputs(np.arange(6))
     hidden = torch.zeros_like(inputs["node_types"], dtype=torch.bool)
     hidden[:, [0, 2]] = True
     other = {**inputs, "ranks": inputs["ranks"].clone(), "degrees": inputs["degrees"].clone()}
     other["ranks"][:, 2], other["degrees"][:, 2] = 0.01, 1000
+    other["profiles"] = inputs["profiles"].clone()
+    other["profiles"][:, 2] = 3.0
     if ids:
         other["node_ids"] = inputs["node_ids"].clone()
         other["node_ids"][:, 2] = 0
@@ -121,13 +123,33 @@ def test_what_is_hidden_has_no_part(ids: bool, graph: HeteroGraph) -> None:
 def test_numbering_changes_nothing(graph: HeteroGraph) -> None:
     order = np.random.default_rng(0).permutation(graph.num_nodes)
     for ids in (False, True):
-        model = PFHINForNodeEmbedding(small(graph, ids, rank="centrality")).eval()
+        model = PFHINForNodeEmbedding(small(graph, ids, rank="centrality", profile=True)).eval()
         inputs = Neighborhoods(model, graph).inputs(order)
         theirs = Neighborhoods(model, graph.permuted(order)).inputs(np.arange(len(order)))
         assert inputs.keys() == theirs.keys()
         for name, value in inputs.items():
             assert torch.equal(theirs[name], value), name
         torch.testing.assert_close(model(**theirs).node_embeds, model(**inputs).node_embeds)
+
+
+def test_profiles_count_edges_of_each_type_both_ways_and_none_that_are_held_out(graph: HeteroGraph) -> None:
+    src, dst, kind = graph.edges()
+    expected = np.zeros((graph.num_nodes, 6))
+    for head, tail, type in zip(src, dst, kind, strict=True):
+        expected[head, type] += 1
+        expected[tail, type + 3] += 1
+    np.testing.assert_allclose(edge_profiles(graph), np.log1p(expected), atol=1e-6)
+    # A model's columns are its own edge types', whichever the graph has.
+    config = small(graph, ids=False, profile=True)
+    config.edge_types = ["other", *graph.edge_types]
+    reader = NodeReader(graph, ranks(graph, "degree")[1], config)
+    assert reader.profiles is not None
+    np.testing.assert_allclose(reader.profiles[:, [1, 2, 3, 5, 6, 7]], np.log1p(expected), atol=1e-6)
+    assert not reader.profiles[:, [0, 4]].any()
+    rest = graph.without_edges(src[:1], dst[:1], kind[:1])
+    lost = np.expm1(edge_profiles(graph)) - np.expm1(edge_profiles(rest))
+    assert lost.sum() == pytest.approx(2, abs=1e-5)
+    assert lost[src[0], kind[0]] == pytest.approx(1, abs=1e-5) == lost[dst[0], kind[0] + 3]
 
 
 def test_layers_share_and_embeddings_are_factorized(graph: HeteroGraph) -> None:
@@ -218,6 +240,9 @@ def test_what_is_missing_is_said(graph: HeteroGraph) -> None:
     reading = PFHINModel(small(graph, ids=False, text_size=4))
     with pytest.raises(ValueError, match="text_embeds are needed"):
         reading(**inputs)
+    counting = PFHINModel(small(graph, ids=False, profile=True))
+    with pytest.raises(ValueError, match="profiles are needed"):
+        counting(**inputs)
     # A node without text is known by the rest.
     texts = torch.full((*inputs["node_types"].shape, 4), float("nan"))
     assert reading(**inputs, text_embeds=texts).node_embeds.isfinite().all()

@@ -136,6 +136,52 @@ def test_embeddings_are_means_over_walks_and_in_any_batch(graph: HeteroGraph) ->
     assert not np.allclose(embed_nodes(model, neighborhoods, num_walks=1), whole)
 
 
+def test_an_embedding_consists_of_blocks(graph: HeteroGraph) -> None:
+    model = PFHINForPreTraining(small(graph, profile=True)).eval()
+    neighborhoods = Neighborhoods(model, graph)
+    nodes = np.array([40, 3, 65])
+    whole = embed_nodes(model, neighborhoods, num_walks=2)
+    some = embed_nodes(model, neighborhoods, nodes, num_walks=2)
+    np.testing.assert_allclose(some, whole[nodes], atol=1e-5)
+    # Half of the ids, the profile, half of the context: 8 + 16 + 8 numbers.
+    ids, profile, context = np.split(whole, [8, 24], axis=1)
+    rows = neighborhoods.reader.rows
+    assert rows is not None
+    weight = model.pfhin.embeddings.ids.weight.detach().numpy()[rows]
+    np.testing.assert_allclose(ids, 0.5 * weight / np.linalg.norm(weight, axis=1, keepdims=True), atol=1e-6)
+    for kind in range(3):
+        mine = profile[graph.node_type == kind]
+        np.testing.assert_allclose(mine.mean(0), 0, atol=1e-5)
+        # All clubs have as many members.
+        assert (mine**2).sum(1).mean() == pytest.approx(0 if graph.node_types[kind] == "club" else 1, abs=1e-4)
+    assert (np.linalg.norm(context, axis=1) <= 0.5 + 1e-6).all()
+    # The context is of the node's neighbourhood: its own embedding has no part in it.
+    own = torch.nn.Parameter(model.pfhin.embeddings.ids.weight.clone())
+    with torch.no_grad():
+        own[rows[3]] += 5
+    model.pfhin.embeddings.ids.weight = own
+    again = embed_nodes(model, neighborhoods, nodes, num_walks=2)
+    assert not np.allclose(again[1, :8], some[1, :8])
+    np.testing.assert_allclose(again[1, 24:], some[1, 24:], atol=1e-5)
+    both = embed_nodes(model, neighborhoods, nodes, blocks={"state": 2.0, "pooled": 1.0}, num_walks=1)
+    np.testing.assert_allclose(np.linalg.norm(both[:, :16], axis=1), 2, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(both[:, 16:], axis=1), 1, atol=1e-5)
+
+
+def test_blocks_that_a_model_has_not_are_refused(graph: HeteroGraph) -> None:
+    model = PFHINForPreTraining(small(graph, ids=False)).eval()
+    neighborhoods = Neighborhoods(model, graph)
+    assert embed_nodes(model, neighborhoods, np.arange(2)).shape == (2, 32)
+    for blocks, message in (
+        ({"ids": 1.0}, "no node embeddings: leave out the block ids"),
+        ({"profile": 1.0}, "reads no profiles: leave out the block profile"),
+        ({"name": 1.0}, "blocks must be of ids, profile, context, state, pooled, found name"),
+        ({}, "found none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            embed_nodes(model, neighborhoods, blocks=blocks)
+
+
 def test_embeddings_are_written_once_and_searched(graph: HeteroGraph, tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(graph.num_nodes, 6)).astype(np.float32)
     vectors[5] = vectors[3] * 2 + 0.01

@@ -28,6 +28,7 @@ class PFHINConfig(PretrainedConfig):
             ``hidden_size`` leaves out the factorization.
         num_features: Numeric features of a node; 0 none.
         text_size: Width of a node's text vector; 0 none.
+        profile: Whether a node is known by how many edges of each type it has, either way along each, too.
         aggregation: How nodes of one type in a sequence read each other before the transformer does: ``bilstm``,
             ``mean`` or ``none``.
         hidden_size: H, the transformer's width.
@@ -62,6 +63,7 @@ class PFHINConfig(PretrainedConfig):
         embedding_size: int | None = 64,
         num_features: int = 0,
         text_size: int = 0,
+        profile: bool = False,
         aggregation: str = "mean",
         hidden_size: int = 128,
         num_hidden_layers: int = 3,
@@ -98,6 +100,7 @@ class PFHINConfig(PretrainedConfig):
         self.embedding_size = embedding_size
         self.num_features = num_features
         self.text_size = text_size
+        self.profile = profile
         self.aggregation = aggregation
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from tkre_hf.errors import TkreError
 
+from .configuration_pfhin import PFHINConfig
 from .graph import HeteroGraph
 from .inputs import NodeReader, walker_for
-from .modeling_pfhin import PFHINModel, PFHINPreTrainedModel
+from .modeling_pfhin import PFHINForPreTraining, PFHINModel, PFHINPreTrainedModel
 from .walks import Walker, WalkSettings
 
 FloatArray = NDArray[np.float32]
+
+# What an embedding may consist of: see :func:`embed_nodes`.
+BLOCKS = ("ids", "profile", "context", "state", "pooled")
 
 EMBEDDINGS, INDEX = "embeddings.parquet", "embeddings.faiss"
 
@@ -65,10 +70,19 @@ def embed_nodes(
     num_walks: int = 4,
     batch_size: int = 256,
     bf16: bool = False,
+    blocks: Mapping[str, float] | None = None,
 ) -> FloatArray:
-    """Embeds nodes, each by the mean over several neighbourhoods that were walked anew.
+    """Embeds nodes: what each is known by, beside what its neighbourhood, walked anew several times, says of it.
 
-    Beside what the pooler gives stands the state of the node itself; both at length one, so that each counts.
+    A block's rows are brought to length one and its weight (those of ``profile`` on average: how many edges a node has
+    stays told), averaged over the walks, and stand side by side:
+
+    * ``ids``: the node's own embedding;
+    * ``profile``: how many edges of each type it has, through the model's matrix, against the mean of its node type;
+    * ``context``: what masked node modeling holds it to be from its neighbourhood alone, itself hidden (for a model
+      without that head: its state then);
+    * ``state``: its state, itself shown;
+    * ``pooled``: what the pooler gives.
 
     Args:
         model: Any of the family's models.
@@ -77,27 +91,91 @@ def embed_nodes(
         num_walks: Neighbourhoods of each.
         batch_size: Neighbourhoods at once.
         bf16: Compute in bfloat16 where that is done at all.
+        blocks: Their weights; :func:`default_blocks` by default.
 
     Returns:
-        ``(nodes, 2 · hidden)``.
+        ``(nodes, size)``, the sum of the blocks' sizes.
+
+    Raises:
+        ValueError: A block is unknown, or the model hasn't got it.
     """
-    base: PFHINModel = model if isinstance(model, PFHINModel) else model.pfhin  # type: ignore[assignment]
+    blocks = default_blocks(model.config) if blocks is None else blocks
+    _check_blocks(blocks, model.config)
     if nodes is None:
         nodes = np.arange(neighborhoods.walker.graph.num_nodes)
     training = model.training
     model.eval()
-    total = torch.zeros(len(nodes), 2 * model.config.hidden_size)
-    for epoch in range(num_walks):
+    found: dict[str, Tensor] = {}
+    if "ids" in blocks:
+        rows = neighborhoods.reader.rows
+        assert rows is not None
+        weight = model.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        found["ids"] = nn.functional.normalize(weight[torch.from_numpy(rows[nodes]).to(weight.device)].float(), dim=-1)
+    if "profile" in blocks:
+        found["profile"] = _profile_block(model, neighborhoods)[nodes]
+    walked = [name for name in blocks if name not in found]
+    for epoch in range(num_walks if walked else 0):
+        parts: dict[str, list[Tensor]] = {name: [] for name in walked}
         for start in range(0, len(nodes), batch_size):
             inputs = neighborhoods.inputs(nodes[start : start + batch_size], epoch)
             inputs = {name: value.to(model.device) for name, value in inputs.items()}
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                outputs = base(**inputs)
-            parts = (outputs.node_embeds, outputs.last_hidden_state[:, 0])
-            both = torch.cat([nn.functional.normalize(part.float(), dim=-1) for part in parts], dim=-1)
-            total[start : start + batch_size] += both.cpu()
+                for name, part in _walked_blocks(model, inputs, walked).items():
+                    parts[name].append(nn.functional.normalize(part.float(), dim=-1).cpu())
+        for name, each in parts.items():
+            mean = torch.cat(each) / num_walks
+            found[name] = found[name] + mean if name in found else mean
     model.train(training)
-    return (total / num_walks).numpy()
+    return torch.cat([weight * found[name].cpu() for name, weight in blocks.items()], dim=-1).numpy()
+
+
+def default_blocks(config: PFHINConfig) -> dict[str, float]:
+    """The blocks that a model's embeddings consist of, and their weights, as docs/results/pfhin.md measures them."""
+    profile = {"profile": 1.0} if config.profile else {}
+    if config.num_nodes:
+        return {"ids": 0.5, **profile, "context": 0.5}
+    return {"state": 0.5, **profile, "pooled": 0.5}
+
+
+def _check_blocks(blocks: Mapping[str, float], config: PFHINConfig) -> None:
+    unknown = [name for name in blocks if name not in BLOCKS]
+    if unknown or not blocks:
+        raise ValueError(f"blocks must be of {', '.join(BLOCKS)}, found {', '.join(unknown) or 'none'}")
+    if "ids" in blocks and not config.num_nodes:
+        raise ValueError("the model has no node embeddings: leave out the block ids")
+    if "profile" in blocks and not config.profile:
+        raise ValueError("the model reads no profiles: leave out the block profile")
+
+
+def _walked_blocks(model: PFHINPreTrainedModel, inputs: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    base: PFHINModel = model if isinstance(model, PFHINModel) else model.pfhin  # type: ignore[assignment]
+    parts = {}
+    if "context" in names:
+        hidden = torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)
+        hidden[:, 0] = True
+        state = base(**inputs, node_mask=hidden).last_hidden_state[:, 0]
+        parts["context"] = model.mnm_head.queries(state) if isinstance(model, PFHINForPreTraining) else state
+    if "state" in names or "pooled" in names:
+        outputs = base(**inputs)
+        parts |= {"state": outputs.last_hidden_state[:, 0], "pooled": outputs.node_embeds}
+    return {name: parts[name] for name in names}
+
+
+def _profile_block(model: PFHINPreTrainedModel, neighborhoods: Neighborhoods) -> Tensor:
+    """Of all nodes, whichever are asked for: each against the mean of its type, and by its type's mean length."""
+    base: PFHINModel = model if isinstance(model, PFHINModel) else model.pfhin  # type: ignore[assignment]
+    profiles, layer = neighborhoods.reader.profiles, base.embeddings.profile
+    assert profiles is not None and layer is not None
+    block = layer(torch.from_numpy(profiles).to(model.device)).float()
+    types = neighborhoods.walker.graph.node_type
+    for kind in np.unique(types):
+        mine = torch.from_numpy(np.flatnonzero(types == kind)).to(model.device)
+        apart = block[mine] - block[mine].mean(0)
+        whole, length = (part.square().sum(-1).mean().sqrt() for part in (block[mine], apart))
+        # Where all of a type are alike, what is left is rounding: it stays as small as it is.
+        block[mine] = apart / length.clamp(min=max(1e-3 * whole.item(), 1e-12))
+    return block
 
 
 def export_embeddings(folder: str | Path, graph: HeteroGraph, vectors: FloatArray) -> Path:

@@ -103,6 +103,10 @@ class NodeReader:
             self.rows[order] = np.arange(graph.num_nodes)
         self._features = self._content("features", graph.features, config.num_features)
         self._text = self._content("text_embeds", text_embeds, config.text_size)
+        self.profiles: NDArray[np.float32] | None = None
+        if config.profile:
+            # Of this graph: what is held out of it is held out of them.
+            self.profiles = edge_profiles(graph, both, 2 * len(config.edge_types))
 
     def _content(self, name: str, given: NDArray[np.float32] | None, size: int) -> NDArray[np.float32] | None:
         if not size:
@@ -145,7 +149,26 @@ class NodeReader:
             inputs["features"] = np.where(valid[..., None], self._features[safe], np.float32(0))
         if self._text is not None:
             inputs["text_embeds"] = np.where(valid[..., None], self._text[safe], np.float32(0))
+        if self.profiles is not None:
+            inputs["profiles"] = np.where(valid[..., None], self.profiles[safe], np.float32(0))
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in inputs.items()}
+
+
+def edge_profiles(
+    graph: HeteroGraph, columns: IntArray | None = None, width: int | None = None
+) -> NDArray[np.float32]:
+    """Logarithms of one more than each node's edges of each type, ``(nodes, width)``: forward, then reverse.
+
+    Args:
+        graph: The graph.
+        columns: Where each of the graph's edge types and their reverses stands; in the graph's order by default.
+        width: How many columns there are; two for each of the graph's edge types by default.
+    """
+    kinds = graph.edge_type if columns is None else columns[graph.edge_type]
+    counts = np.zeros((graph.num_nodes, width or 2 * len(graph.edge_types)), np.float32)
+    np.add.at(counts, (graph.rows(), kinds), 1)
+    profiles: NDArray[np.float32] = np.log1p(counts)
+    return profiles
 
 
 def _numbers(names: Sequence[str], known: Sequence[str], what: str) -> IntArray:

@@ -22,6 +22,9 @@ from .modeling_pfhin import PFHINPreTrainedModel
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
+# Not the node embeddings as they are: they were trained on the very edges that are held back from a fold.
+LINK_BLOCKS = {"pooled": 1.0, "state": 1.0}
+
 
 class ComplEx(nn.Module):
     """Scores edges by Re⟨head, type, conj(tail)⟩; of type ``r`` the reciprocal is ``r + num_types``.
@@ -195,5 +198,5 @@ def out_of_fold(
         # Whatever its type: another edge between the same two nodes would give it away.
         rest = graph.without_edges(heads, tails)
         part = Neighborhoods(model, rest, seed, ranked=(whole.walker.rank, whole.parts))
-        found.append((rows, embed_nodes(model, part, num_walks=num_walks, bf16=bf16)))
+        found.append((rows, embed_nodes(model, part, num_walks=num_walks, bf16=bf16, blocks=LINK_BLOCKS)))
     return found

@@ -94,6 +94,7 @@ class PFHINModel(PFHINPreTrainedModel):
         node_ids: Tensor | None = None,
         features: Tensor | None = None,
         text_embeds: Tensor | None = None,
+        profiles: Tensor | None = None,
         node_mask: Tensor | None = None,
         content: Tensor | None = None,
         **kwargs: Any,
@@ -111,6 +112,8 @@ class PFHINModel(PFHINPreTrainedModel):
             node_ids: Rows of the node embeddings, ``(batch, seq_len)``, for a model that has them.
             features: ``(batch, seq_len, num_features)``, NaN where a node has none, for a model that reads them.
             text_embeds: ``(batch, seq_len, text_size)``, likewise.
+            profiles: Logarithms of one more than each node's edges of each type, forward and reverse,
+                ``(batch, seq_len, 2 · edge types)``, for a model that reads them.
             node_mask: True where who the node is and what it says are hidden, ``(batch, seq_len)``.
             content: ``(batch, seq_len, hidden)``, instead of ids, features and texts.
 
@@ -118,7 +121,7 @@ class PFHINModel(PFHINPreTrainedModel):
             ValueError: Something that the model reads isn't given.
         """
         if content is None:
-            content = self.embeddings.content(node_ids, ranks, degrees, features, text_embeds)
+            content = self.embeddings.content(node_ids, ranks, degrees, features, text_embeds, profiles)
         states = self.embeddings(content, node_types, edge_types, hops, visits, attention_mask, node_mask)
         mask = attention_mask.bool()[:, None, None, :]
         layers, groups = self.config.num_hidden_layers, self.config.num_hidden_groups
@@ -172,6 +175,7 @@ class PFHINForPreTraining(PFHINPreTrainedModel):
             inputs["degrees"],
             inputs.get("features"),
             inputs.get("text_embeds"),
+            inputs.get("profiles"),
         )
         outputs = self.pfhin(**inputs, content=content, node_mask=node_mask)
         loss = mnm_loss = anp_loss = None
