@@ -234,7 +234,7 @@ def write_hin(tables: HINTables, folder: str | Path, format: str = "csv") -> Non
         for i, column in enumerate(tables.features.T):
             nodes[f"{FEATURE}_{i}"] = _numbers(column)
     types = [tables.edge_types[i] for i in tables.edge_type]
-    edges = {"src": list(ids[tables.src]), "dst": list(ids[tables.dst]), "edge_type": types}
+    edges: dict[str, Sequence[str]] = {"src": list(ids[tables.src]), "dst": list(ids[tables.dst]), "edge_type": types}
     if tables.edge_counts is not None:
         edges["count"] = [str(count) for count in tables.edge_counts]
     if tables.edge_scores is not None:
