@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": ("extract relations from sentences, JSON lines in and out", "tkre_hf.prediction_cli"),
     "graph": ("make a typed network of sentences, for tkre hin", "tkre_hf.graph_cli"),
     "evaluate": ("measure a checkpoint's few-shot accuracy", "tkre_hf.evaluation.cli"),
+    "export": ("write a checkpoint as ONNX", "tkre_hf.export_cli"),
     "hin": ("pre-train on a typed network, embed its nodes, find similar ones and new links", "tkre_hf.hin_cli"),
 }
 
