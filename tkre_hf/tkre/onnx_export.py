@@ -217,7 +217,9 @@ class OnnxModel:
             )
         session = self._sessions[name]
         kinds: Mapping[str, type] = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
-        typed: dict[str, Array] = {entry.name: np.asarray(inputs[entry.name], kinds[entry.type]) for entry in session.get_inputs()}
+        typed: dict[str, Array] = {
+            entry.name: np.asarray(inputs[entry.name], kinds[entry.type]) for entry in session.get_inputs()
+        }
         names: Sequence[str] = [entry.name for entry in session.get_outputs()]
         return dict(zip(names, session.run(names, typed), strict=True))
 
