@@ -21,9 +21,9 @@ _DESCRIPTION = """Writes a checkpoint in another format: ONNX, which onnxruntime
 tkre export tkre-bert -o tkre-onnx
 tkre export tkre-bert -o tkre-onnx-int8 --int8
 
-A few-shot model becomes model.onnx (sentences, and relations' descriptions, to vectors), prototypes.onnx and
-few_shot.onnx; a classifier model.onnx alone. The relations that 'tkre relations' taught the checkpoint, the tokenizer
-and the configuration go with it. tkre_hf.tkre.onnx_export.OnnxModel runs them.
+A few-shot model becomes model.onnx (sentences, and relations' descriptions, to vectors) and few_shot.onnx (these and
+prototypes to logits); a classifier model.onnx alone. The relations that 'tkre relations' taught the checkpoint, the
+tokenizer and the configuration go with it. tkre_hf.tkre.onnx_export.OnnxModel runs them.
 """
 
 

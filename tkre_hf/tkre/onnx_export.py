@@ -4,12 +4,12 @@
 ``model.onnx``            a few-shot model: ``input_ids``, ``attention_mask``, ``entity_spans`` to ``relation_embeds``
                           and ``anchor_embeds``; of a relation's name and description the latter counts, and the spans
                           may be zeros. A classifier: the same to ``logits``
-``prototypes.onnx``       few-shot: ``support_embeds``, ``support_labels``, ``anchor_embeds`` to ``prototypes``
 ``few_shot.onnx``         few-shot: ``relation_embeds``, ``prototypes``, ``na_threshold`` to ``logits``, of which the
                           last is none of the above's; a threshold of -inf leaves it without a chance
 ========================  ============================================================================================
 
-Numbers of sentences, tokens, supports and relations may be any. Processor and configuration stand beside them.
+Numbers of sentences, tokens and relations may be any. Processor and configuration stand beside them; prototypes are
+those that the pipeline's ``fit`` makes, ``prototypes.safetensors``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .modeling_classification import TKREForRelationClassification
 from .modeling_tkre import TKREForFewShotClassification
 from .processing_tkre import TKREProcessor
 
-MODEL, PROTOTYPES, FEW_SHOT = "model.onnx", "prototypes.onnx", "few_shot.onnx"
+MODEL, FEW_SHOT = "model.onnx", "few_shot.onnx"
 _OPSET = 20
 
 # What a traced graph is traced with: more than one of everything, lest it take one for the only number there is.
@@ -65,23 +65,14 @@ class _Classifier(nn.Module):
         return self.model(input_ids, attention_mask, entity_spans).logits
 
 
-class _Prototypes(nn.Module):
-    def __init__(self, model: TKREForFewShotClassification) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, support_embeds: Tensor, support_labels: Tensor, anchor_embeds: Tensor) -> Tensor:
-        return self.model.prototypes(support_embeds, support_labels, anchor_embeds)
-
-
 class _FewShot(nn.Module):
     def __init__(self, tau: float) -> None:
         super().__init__()
         self.tau = tau
 
     def forward(self, relation_embeds: Tensor, prototypes: Tensor, na_threshold: Tensor) -> Tensor:
-        cosine = relation_embeds @ prototypes.T
-        return torch.cat([cosine, na_threshold.expand(len(cosine), 1)], dim=1) / self.tau
+        cosine = relation_embeds @ prototypes.T  # of its shape, not its len(): that is one number for good
+        return torch.cat([cosine, na_threshold.expand(cosine.shape[0], 1)], dim=1) / self.tau
 
 
 def export_onnx(
@@ -120,20 +111,9 @@ def export_onnx(
     else:
         size = model.config.projection_dim
         anchors = nn.functional.normalize(torch.ones(_RELATIONS, size), dim=-1)
-        supports, relations = Dim("supports"), Dim("relations")
+        relations = Dim("relations")
         graphs = [
             (MODEL, _Encoder(model), inputs, axes, ["relation_embeds", "anchor_embeds"]),
-            (
-                PROTOTYPES,
-                _Prototypes(model),
-                {
-                    "support_embeds": anchors.repeat(2, 1),
-                    "support_labels": torch.arange(2 * _RELATIONS) % _RELATIONS,
-                    "anchor_embeds": anchors,
-                },
-                {"support_embeds": {0: supports}, "support_labels": {0: supports}, "anchor_embeds": {0: relations}},
-                ["prototypes"],
-            ),
             (
                 FEW_SHOT,
                 _FewShot(model.config.tau),
@@ -194,11 +174,6 @@ class OnnxModel:
         if entity_spans is None:
             entity_spans = np.zeros((len(input_ids), 2, 2))
         return self._run(MODEL, input_ids=input_ids, attention_mask=attention_mask, entity_spans=entity_spans)
-
-    def prototypes(self, support_embeds: Array, support_labels: Array, anchor_embeds: Array) -> NDArray[np.float32]:
-        """As ``TKREForFewShotClassification.prototypes``."""
-        inputs = {"support_embeds": support_embeds, "support_labels": support_labels, "anchor_embeds": anchor_embeds}
-        return self._run(PROTOTYPES, **inputs)["prototypes"]
 
     def logits(
         self, relation_embeds: Array, prototypes: Array, na_threshold: float | None = None
