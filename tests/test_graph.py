@@ -259,14 +259,14 @@ def test_what_is_wrong_is_said_in_one_sentence(
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("tkre graph: ") and message in error
     if line is not None:
-        folder = graph(rows, skip_invalid=True, min_score=0, na_threshold=-1)
+        folder = graph(rows, output="rest", skip_invalid=True, min_score=0, na_threshold=-1)
         assert "skipped 1 wrong row" in capsys.readouterr().err and len(triples_of(folder)) == 1
 
 
 def test_a_folder_is_of_one_model_and_its_relations(
     graph: Graph, corpus_files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = graph(corpus_files[0])
+    folder = graph(corpus_files[0], min_score=0)
     before = contents(folder)
     graph(corpus_files[0], relation_info=corpus_files[1], code=2)
     assert "holds a run with another relations: choose another folder" in capsys.readouterr().err
