@@ -15,7 +15,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification, PreTrainedTokenizerFast
 
 from tkre_hf.data import load_sample, make_record
 
@@ -123,6 +123,29 @@ def make_backbone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
 def backbone(make_backbone: Callable[..., Path]) -> Path:
     """A tiny encoder without dropout."""
     return make_backbone()
+
+
+@pytest.fixture
+def ner(tmp_path: Path) -> Path:
+    """A tagger that takes the corpus' names for things, and no other word."""
+    tokenizer = word_piece_tokenizer()
+    config = tiny_bert(
+        len(tokenizer), num_hidden_layers=0, id2label={0: "O", 1: "THING"}, label2id={"O": 0, "THING": 1}
+    )
+    model = BertForTokenClassification(config)
+    with torch.no_grad():
+        for parameter in model.bert.embeddings.parameters():
+            parameter.zero_()
+        model.bert.embeddings.LayerNorm.weight.fill_(1)
+        words = model.bert.embeddings.word_embeddings.weight
+        words[:, 0] = -1
+        words[tokenizer.convert_tokens_to_ids(NAMES), 0] = 1
+        model.classifier.weight.zero_()
+        model.classifier.weight[1, 0] = 1
+        model.classifier.bias.zero_()
+    model.save_pretrained(tmp_path / "ner")
+    tokenizer.save_pretrained(tmp_path / "ner")
+    return tmp_path / "ner"
 
 
 def corpus(sentences_per_relation: int = 8, cues: bool = True) -> list[dict[str, Any]]:

@@ -19,11 +19,13 @@ COMMANDS = {
     "train": ("train stage 1 or 2, or a classifier from K labelled rows of each relation", "tkre_hf.training_cli"),
     "relations": ("teach a checkpoint relations by labelled sentences or descriptions", "tkre_hf.relations_cli"),
     "predict": ("extract relations from sentences, JSON lines in and out", "tkre_hf.prediction_cli"),
+    "graph": ("make a typed network of sentences, for tkre hin", "tkre_hf.graph_cli"),
     "evaluate": ("measure a checkpoint's few-shot accuracy", "tkre_hf.evaluation.cli"),
     "card": ("write or refresh the card of a trained model", "tkre_hf.hub.card"),
     "push": ("publish a trained model or generated knowledge on the Hub", "tkre_hf.hub.publish"),
     "doctor": ("tell what is installed, what the machine can do, and whether the Hub answers", "tkre_hf.doctor"),
-    "hin": ("pre-train on a typed network, embed its nodes, find similar ones", "tkre_hf.hin_cli"),
+    "export": ("write a checkpoint as ONNX", "tkre_hf.export_cli"),
+    "hin": ("pre-train on a typed network, embed its nodes, find similar ones and new links", "tkre_hf.hin_cli"),
 }
 
 

@@ -1,4 +1,4 @@
-"""``tkre hin``: pre-train PF-HIN on a typed network, embed its nodes, and find similar ones."""
+"""``tkre hin``: pre-train PF-HIN on a typed network, embed its nodes, find similar ones, and predict links."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _DESCRIPTION = """Typed networks: from a folder of tables to a transformer that 
 tkre hin pretrain --network my_network --output_dir my_model --max_steps 500
 tkre hin embed    --model my_model
 tkre hin similar  --model my_model --node Q90 --k 10
+tkre hin links    --model my_model --node Q90 --k 10
 tkre hin finetune --model my_model --network my_network --output_dir my_classifier
 
 my_network holds nodes.csv (node_id,node_type,name) and edges.csv (src,dst,edge_type). 'tkre hin ACTION --help' lists
@@ -72,10 +73,23 @@ def _similar(argv: Sequence[str], prog: str) -> int:
     return 0
 
 
+def _links(argv: Sequence[str], prog: str) -> int:
+    from tkre_hf.hin_links import LinksArguments, predict_node_links
+
+    description = f"Lists the likeliest links of a node that the network lacks.\n\n{prog} --model my_model --node Q90"
+    (args,) = parse_arguments(LinksArguments, argv, description)
+    with quiet_libraries():
+        links = predict_node_links(args)
+    for link in links:
+        print(f"{link.probability:.3f}  {link.head}  {link.edge_type}  {link.tail}  ({link.other})")
+    return 0
+
+
 ACTIONS: dict[str, Callable[[Sequence[str], str], int]] = {
     "pretrain": _pretrain,
     "embed": _embed,
     "similar": _similar,
+    "links": _links,
     "finetune": _finetune,
 }
 

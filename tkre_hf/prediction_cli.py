@@ -76,7 +76,9 @@ def predict(args: PredictArguments) -> int:
         pipe = load_pipeline(args.model, args.ner, args.device)
         output = stack.enter_context(open(args.output, "w", encoding="utf-8")) if args.output else sys.stdout
         waiting: deque[str] = deque()
-        sentences = _sentences(pipe, _rows(args), waiting, skipped if args.skip_invalid else None)
+        read = identified_sentences(pipe, _rows(args), skipped if args.skip_invalid else None)
+        # Each one's id waits for its result.
+        sentences = (waiting.append(id) or sentence for id, sentence in read)  # type: ignore[func-returns-value]
         for relations in pipe(sentences, batch_size=args.batch_size, top_k=args.top_k):
             line = json.dumps({"id": waiting.popleft(), "relations": relations}, ensure_ascii=False)
             print(line, file=output, flush=True)
@@ -93,13 +95,19 @@ def _rows(args: PredictArguments) -> Iterable[RowView | InvalidRowError]:
     return parse_json_lines(sys.stdin.buffer, "stdin") if args.input == _STDIN else read_json_lines(args.input)
 
 
-def _sentences(
-    pipe: RelationExtractionPipeline,
-    rows: Iterable[RowView | InvalidRowError],
-    waiting: deque[str],
-    skipped: SkippedRows | None,
-) -> Iterator[Sentence]:
-    """Reads the rows; each one's id waits for its result."""
+def identified_sentences(
+    pipe: RelationExtractionPipeline, rows: Iterable[RowView | InvalidRowError], skipped: SkippedRows | None = None
+) -> Iterator[tuple[str, Sentence]]:
+    """Reads rows: id and sentence of each.
+
+    Args:
+        pipe: That the sentences are for.
+        rows: Or the errors that stand in their place.
+        skipped: Takes the errors; without it the first one is raised.
+
+    Raises:
+        InvalidRowError: A row is wrong, and ``skipped`` is None.
+    """
     for row in rows:
         try:
             if isinstance(row, InvalidRowError):
@@ -113,8 +121,7 @@ def _sentences(
                 raise
             skipped.errors.append(error)
             continue
-        waiting.append(id)
-        yield sentence
+        yield id, sentence
 
 
 def main(argv: Sequence[str], prog: str) -> int:

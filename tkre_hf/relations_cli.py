@@ -50,8 +50,8 @@ class _ChangeArguments(ListArguments):
 
 
 @dataclass
-class FitArguments(_ChangeArguments):
-    """The relations that a checkpoint shall know, in place of those it knew."""
+class RelationSource:
+    """Where relations are learned from."""
 
     supports: str | None = field(
         default=None, metadata={"help": "Labelled sentences, a few of each relation: a file of any format read."}
@@ -70,6 +70,31 @@ class FitArguments(_ChangeArguments):
         },
     )
     skip_invalid: bool = field(default=False, metadata={"help": "Leave wrong supports out, and list them."})
+
+    def read(self) -> tuple[list[Sentence], dict[str, RelationInfo]]:
+        """The supports, and what is known of relations, as ``RelationExtractionPipeline.fit`` takes them.
+
+        Raises:
+            TkreError: Neither is given, a row is wrong, or ``relations`` names one that stands in neither.
+        """
+        if self.supports is None and self.relation_info is None:
+            raise TkreError("give --supports, --relation_info, or both: they say which relations there are")
+        info = load_relation_info(self.relation_info) if self.relation_info is not None else {}
+        supports = _supports(self.supports, self.skip_invalid) if self.supports is not None else []
+        if self.relations:
+            known = {*info, *(sentence.row.data["relation"] for sentence in supports)}
+            if unknown := sorted(set(self.relations) - known):
+                raise TkreError(
+                    f"relations names {unknown[0]!r}, of which there is neither a support nor a description"
+                )
+            info = {relation: info[relation] for relation in self.relations if relation in info}
+            supports = [sentence for sentence in supports if sentence.row.data["relation"] in self.relations]
+        return supports, info
+
+
+@dataclass
+class FitArguments(RelationSource, _ChangeArguments):
+    """The relations that a checkpoint shall know, in place of those it knew."""
 
 
 @dataclass
@@ -94,16 +119,7 @@ class RemoveArguments(_ChangeArguments):
 
 def _fit(argv: Sequence[str], prog: str) -> int:
     args: FitArguments = _parse(FitArguments, argv, f"Teaches a checkpoint relations.\n\n{prog} --model tkre-bert …")
-    if args.supports is None and args.relation_info is None:
-        raise TkreError("give --supports, --relation_info, or both: they say which relations there are")
-    info: dict[str, RelationInfo] = load_relation_info(args.relation_info) if args.relation_info is not None else {}
-    supports = _supports(args.supports, args.skip_invalid) if args.supports is not None else []
-    if args.relations:
-        known = {*info, *(sentence.row.data["relation"] for sentence in supports)}
-        if unknown := sorted(set(args.relations) - known):
-            raise TkreError(f"relations names {unknown[0]!r}, of which there is neither a support nor a description")
-        info = {relation: info[relation] for relation in args.relations if relation in info}
-        supports = [sentence for sentence in supports if sentence.row.data["relation"] in args.relations]
+    supports, info = args.read()
     with quiet_libraries():
         pipe: RelationExtractionPipeline = load_pipeline(args.model, device=args.device)
         pipe.fit(supports, info)

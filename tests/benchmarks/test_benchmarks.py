@@ -17,6 +17,7 @@ from tkre_hf.evaluation.episodes import embed_records, evaluate_episodes
 from tkre_hf.evaluation.report import read_rows
 from tkre_hf.tkre.losses import IRRELEVANT, POSITIVE, relation_contrastive_loss, span_contrastive_loss
 from tkre_hf.tkre.modeling_parts import unit
+from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification
 from tkre_hf.tkre.processing_tkre import CUE, ENTITY, OTHER, TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
 
@@ -224,3 +225,31 @@ def test_a_peer_reads_the_same_rows_and_is_scored_alike(
     ours = rows["kshot_vs_setfit", "tkre_hf, plain"]
     assert 0 <= ours.value <= 100 and ours.knowledge == "none"
     assert rows["kshot_vs_setfit_minutes", "tkre_hf, plain"].value >= 0
+
+
+def test_runtimes_write_their_rows(
+    load: Any, real_text_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = TKREProcessor.from_backbone(str(real_text_backbone))
+    model = TKREForFewShotClassification.from_backbone(
+        str(real_text_backbone), vocab_size=len(processor.tokenizer), new_tokens=processor.new_tokens
+    )
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    output = tmp_path / "benchmarks.json"
+    options = ["--model", str(tmp_path / "model"), "--repetitions", "2", "--sentences", "256", "--output", str(output)]
+    options += ["--num_episodes", "50", "--settings", "5w1s", "--runtimes", "torch", "torch int8"]
+    monkeypatch.setattr(sys, "argv", [str(FOLDER / "export_runtime.py"), *options])
+    module = load("export_runtime")
+    module.main()
+    rows = {(row.system, row.metric): row for row in read_rows(output)}
+    assert len(rows) == 6 and all(row.value > 0 for row in rows.values())
+    assert rows["torch", "ratio"].value == 1 and rows["torch", "accuracy"].n == 50
+    # Both are the same model, but for its digits.
+    benchmark = module.ExportBenchmark(module.BenchmarkArguments(model=str(tmp_path / "model")), tmp_path)
+    exact, rounded = (benchmark.vectors(benchmark.runtime(name)) for name in ("torch", "torch int8"))
+    expected = embed_records(
+        model.tkre, processor, EncodedRecords(list(load_sample("validation").shuffle(seed=0)), processor)
+    )
+    np.testing.assert_allclose(exact, expected, atol=1e-5)
+    assert 0 < (exact - rounded).abs().max() < 0.1

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tkre_hf.data.hin import EdgeTypeInfo, HINTables, from_triples, read_hin, read_links, write_hin
+from tkre_hf.data.hin import EdgeTypeInfo, HINTables, read_hin, read_links, write_hin
 from tkre_hf.errors import InvalidRowError, TkreError
 
 FILES = {
@@ -195,39 +195,6 @@ def test_a_line_break_needs_parquet(write: Write, tmp_path: Path) -> None:
     assert read_hin(tmp_path / "parquet").names == tables.names
     with pytest.raises(TkreError, match="expected csv or parquet"):
         write_hin(tables, tmp_path, "json")
-
-
-def test_triples_become_a_network() -> None:
-    ada = {"name": "Ada", "type": "PERSON", "kb_id": "Q7259"}
-    tables = from_triples(
-        [
-            {"head": ada, "relation": "born in", "tail": {"name": "London", "type": "", "kb_id": ""}},
-            {"head": {**ada, "name": "Ada Lovelace"}, "relation": "born in", "tail": "London"},
-            {"head": "London", "relation": "part of", "tail": {"name": "London", "type": "REGION"}},
-        ]
-    )
-    assert tables.node_ids == ["Q7259", "London", "London (REGION)"]
-    assert [tables.node_types[i] for i in tables.node_type] == ["PERSON", "entity", "REGION"]
-    assert edges_of(tables) == [(0, 1, 0), (1, 2, 1)]
-    with pytest.raises(InvalidRowError, match=r"row 1, field 'tail.type': 'Q1' is 'CITY' here and was 'entity'"):
-        from_triples(
-            [
-                {"head": "a", "relation": "r", "tail": {"kb_id": "Q1"}},
-                {"head": "a", "relation": "r", "tail": {"kb_id": "Q1", "type": "CITY"}},
-            ]
-        )
-    with pytest.raises(InvalidRowError, match="row 0, field 'tail'"):
-        from_triples([{"head": "a", "relation": "r"}])
-    with pytest.raises(InvalidRowError, match="row 0, field 'relation'"):
-        from_triples([{"head": "a", "tail": "b"}])
-
-
-def test_records_are_triples() -> None:
-    from tkre_hf.data import load_sample
-
-    records = list(load_sample())[:50]
-    tables = from_triples(records)
-    assert {tables.edge_types[i] for i in tables.edge_type} == {row["relation"] for row in records}
 
 
 @pytest.mark.parametrize(

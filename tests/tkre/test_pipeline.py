@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertForTokenClassification, PreTrainedTokenizerFast, pipeline
+from transformers import pipeline
 
 import tkre_hf  # noqa: F401  (registers the task)
 from tkre_hf.data.relations import RelationInfo
@@ -23,7 +23,7 @@ from tkre_hf.tkre.pipeline import RelationExtractionPipeline
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.prototypes import RelationPrototypes
 
-from ..conftest import NAMES, RELATIONS, tiny_bert, word_piece_tokenizer
+from ..conftest import RELATIONS, tiny_bert
 
 DESCRIPTIONS: dict[str, str | RelationInfo] = {
     label: RelationInfo(name, text) for label, (name, text, _) in RELATIONS.items()
@@ -363,29 +363,6 @@ def test_a_classifier_is_known_by_its_configuration(classifier: Path, records: l
             change()
     pipe.save_pretrained(classifier.parent / "copy")
     assert load(classifier.parent / "copy", top_k=None, batch_size=8)(records[:10]) == results
-
-
-@pytest.fixture
-def ner(tmp_path: Path) -> Path:
-    """A tagger that takes the corpus' names for things, and no other word."""
-    tokenizer: PreTrainedTokenizerFast = word_piece_tokenizer()
-    config = tiny_bert(
-        len(tokenizer), num_hidden_layers=0, id2label={0: "O", 1: "THING"}, label2id={"O": 0, "THING": 1}
-    )
-    model = BertForTokenClassification(config)
-    with torch.no_grad():
-        for parameter in model.bert.embeddings.parameters():
-            parameter.zero_()
-        model.bert.embeddings.LayerNorm.weight.fill_(1)
-        words = model.bert.embeddings.word_embeddings.weight
-        words[:, 0] = -1
-        words[tokenizer.convert_tokens_to_ids(NAMES), 0] = 1
-        model.classifier.weight.zero_()
-        model.classifier.weight[1, 0] = 1
-        model.classifier.bias.zero_()
-    model.save_pretrained(tmp_path / "ner")
-    tokenizer.save_pretrained(tmp_path / "ner")
-    return tmp_path / "ner"
 
 
 def test_entities_are_found_where_none_are_given(checkpoint: Path, ner: Path) -> None:

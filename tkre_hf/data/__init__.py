@@ -6,7 +6,8 @@ from tkre_hf.lazy import lazy_exports
 
 # Where each public name lives.
 _MODULES = {
-    "hin": ("EdgeTypeInfo", "HINTables", "Links", "from_triples", "read_hin", "read_links", "write_hin"),
+    "hin": ("EdgeTypeInfo", "HINTables", "Links", "read_hin", "read_links", "write_hin"),
+    "triples": ("NetworkBuilder", "from_triples", "node_key"),
     "schema": ("RECORD_FEATURES", "SOURCES", "Record", "check_span", "make_record", "tokenize_text"),
     "reading": ("SkippedRows",),
     "builder": ("PublishedConfig", "RecordsBuilder", "RecordsConfig"),
@@ -31,6 +32,7 @@ __all__ = [
     "HINTables",
     "KShotManifest",
     "Links",
+    "NetworkBuilder",
     "OpenNREJsonl",
     "PublishedConfig",
     "RECORD_FEATURES",
@@ -54,6 +56,7 @@ __all__ = [
     "load_relation_info",
     "load_sample",
     "make_record",
+    "node_key",
     "published_splits",
     "read_hin",
     "read_links",

@@ -5,7 +5,8 @@ file                columns                                     what
 ==================  ==========================================  ==================================================
 ``nodes``           node_id, node_type[, name, text, feature…]  every node once; columns that begin with ``feature``
                                                                 hold numbers, all or none of a row's
-``edges``           src, dst, edge_type                         directed; both ends are node ids
+``edges``           src, dst, edge_type[, count, score]         directed; both ends are node ids; how often an edge was
+                                                                found in a text, and how sure the best of these is
 ``labels``          node_id, label                              optional; a node has one label or none
 ``splits``          scheme, part, node_id                       optional; a node is in one part of a scheme
 ``relations``       edge_type, label[, head_type, tail_type …]  optional; names of the edge types, and all there are
@@ -17,23 +18,19 @@ What is wrong is an error with file, row and field: a duplicate id, an edge whos
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from tkre_hf.data.hin_tables import Table, find_table, read_table, sorted_names, write_table
-from tkre_hf.errors import InvalidRowError, TkreError
+from tkre_hf.errors import TkreError
 
 # A column of nodes that begins so holds numbers.
 FEATURE = "feature"
-
-# The type of a node of which nothing but its name is known.
-UNTYPED = "entity"
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,8 @@ class HINTables:
         labels: Each node's label, ``(nodes,)``, -1 where it has none.
         splits: Scheme, then part: the nodes in it, ascending.
         relations: What is known of edge types.
+        edge_counts: How often each edge was found, ``(edges,)``; ``None`` where that isn't known.
+        edge_scores: The best score of each, ``(edges,)``, NaN where it has none; ``None`` where no edge has one.
     """
 
     node_ids: list[str]
@@ -86,6 +85,8 @@ class HINTables:
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     splits: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
     relations: dict[str, EdgeTypeInfo] = field(default_factory=dict)
+    edge_counts: NDArray[np.int64] | None = None
+    edge_scores: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -149,7 +150,7 @@ def read_hin(
         relations = _read_relations(tables["relations"], type_names)
         if edge_types is None:
             edge_types = sorted_names(list(relations))
-    edges = read_table(_there(tables["edges"]), ["src", "dst", "edge_type"])
+    edges = read_table(_there(tables["edges"]), ["src", "dst", "edge_type"], ["count", "score"])
     src, dst = edges.numbered("src", ids, "node id"), edges.numbered("dst", ids, "node id")
     edge_type, edge_names = _types(edges, "edge_type", edge_types)
 
@@ -165,6 +166,8 @@ def read_hin(
         texts=nodes.columns["text"].to_pylist() if "text" in nodes.columns else None,
         features=features,
         relations=relations,
+        edge_counts=_read_counts(edges) if "count" in edges.columns else None,
+        edge_scores=edges.floats("score") if "score" in edges.columns else None,
     )
     if tables["labels"] is not None:
         rows = read_table(tables["labels"], ["node_id", "label"])
@@ -229,12 +232,16 @@ def write_hin(tables: HINTables, folder: str | Path, format: str = "csv") -> Non
         nodes["text"] = tables.texts
     if tables.features is not None:
         for i, column in enumerate(tables.features.T):
-            # The shortest text that gives the same float32 again.
-            nodes[f"{FEATURE}_{i}"] = ["" if np.isnan(value) else str(value) for value in column]
+            nodes[f"{FEATURE}_{i}"] = _numbers(column)
     types = [tables.edge_types[i] for i in tables.edge_type]
+    edges: dict[str, Sequence[str]] = {"src": list(ids[tables.src]), "dst": list(ids[tables.dst]), "edge_type": types}
+    if tables.edge_counts is not None:
+        edges["count"] = [str(count) for count in tables.edge_counts]
+    if tables.edge_scores is not None:
+        edges["score"] = _numbers(tables.edge_scores)
     written: dict[str, dict[str, Sequence[str]]] = {
         "nodes": nodes,
-        "edges": {"src": list(ids[tables.src]), "dst": list(ids[tables.dst]), "edge_type": types},
+        "edges": edges,
     }
     labelled = np.flatnonzero(tables.labels >= 0)
     if len(labelled):
@@ -253,52 +260,16 @@ def write_hin(tables: HINTables, folder: str | Path, format: str = "csv") -> Non
         write_table(folder / f"{name}.{format}", columns)
 
 
-def from_triples(triples: Iterable[Mapping[str, Any]]) -> HINTables:
-    """A network from triples as the text family has them: records, or what relations were found in a text.
-
-    A triple has ``head``, ``relation`` and ``tail``; head and tail are a name, or a mapping with ``name`` and perhaps
-    ``type`` and ``kb_id``. Two mentions are one node if their ``kb_id`` is the same, or, without one, their name and
-    type. A triple that comes again is one edge. A node's type is ``entity`` where it isn't said.
-
-    Raises:
-        InvalidRowError: A triple lacks a field, or a node comes with two types.
-    """
-    nodes: dict[str, tuple[int, str, str]] = {}
-    edges: dict[tuple[int, int, str], None] = {}
-    for row, triple in enumerate(triples):
-        ends = [_end(triple, role, row, nodes) for role in ("head", "tail")]
-        relation = triple.get("relation")
-        if not isinstance(relation, str) or not relation:
-            raise InvalidRowError("triples", str(row), "relation", f"expected a name, found {relation!r}")
-        edges[ends[0], ends[1], relation] = None
-    node_types = sorted({type for _, type, _ in nodes.values()})
-    edge_types = sorted({relation for *_, relation in edges})
-    numbers = [node_types.index(type) for _, type, _ in nodes.values()]
-    columns = np.array([(s, d, edge_types.index(r)) for s, d, r in edges], dtype=np.int64).reshape(-1, 3)
-    return HINTables(
-        node_ids=list(nodes),
-        node_types=node_types,
-        node_type=np.array(numbers, dtype=np.int64),
-        edge_types=edge_types,
-        src=columns[:, 0],
-        dst=columns[:, 1],
-        edge_type=columns[:, 2],
-        names=[name for *_, name in nodes.values()],
-    )
+def _numbers(column: NDArray[np.float32]) -> list[str]:
+    """The shortest text that gives each float32 again; none of one that isn't there."""
+    return ["" if np.isnan(value) else str(value) for value in column]
 
 
-def _end(triple: Mapping[str, Any], role: str, row: int, nodes: dict[str, tuple[int, str, str]]) -> int:
-    """The number of a triple's head or tail, which joins the nodes if it is new."""
-    entity = triple.get(role)
-    entity = {"name": entity} if isinstance(entity, str) else entity
-    if not isinstance(entity, Mapping) or not (entity.get("kb_id") or entity.get("name")):
-        raise InvalidRowError("triples", str(row), role, f"expected a name or an entity with one, found {entity!r}")
-    name, type = str(entity.get("name") or ""), str(entity.get("type") or "") or UNTYPED
-    id = str(entity.get("kb_id") or "") or (name if type == UNTYPED else f"{name} ({type})")
-    number, known, _ = nodes.setdefault(id, (len(nodes), type, name))
-    if known != type:
-        raise InvalidRowError("triples", str(row), f"{role}.type", f"{id!r} is {type!r} here and was {known!r} before")
-    return number
+def _read_counts(edges: Table) -> NDArray[np.int64]:
+    for row, cell in enumerate(edges.columns["count"].to_pylist()):
+        if not (cell.isascii() and cell.isdigit() and int(cell)):
+            raise edges.error(row, "count", f"expected a whole number, at least 1, found {cell!r}")
+    return edges.columns["count"].cast(pa.int64()).to_numpy(zero_copy_only=False)
 
 
 def _there(path: Path | None) -> Path:

@@ -159,16 +159,9 @@ class RunFolder:
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
         self.path = Path(path)
+        self._lock = lock_folder(self.path)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path / ".lock")
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise TkreError(f"another process works in {self.path}: wait for it, or choose another folder") from None
-        except OSError as error:
-            raise TkreError(f"cannot write to {self.path}: {error}") from None
-        try:
-            self._check_settings(settings)
+            keep_settings(self.path, settings)
             self.answers = JsonLines(self.path / "answers.jsonl")
             self.records = JsonLines(self.path / "records.jsonl")
             self.rejected = JsonLines(self.path / "rejected.jsonl")
@@ -176,20 +169,6 @@ class RunFolder:
         except BaseException:
             self._lock.release()
             raise
-
-    def _check_settings(self, settings: Mapping[str, Any]) -> None:
-        file = self.path / "run.json"
-        if not file.exists():
-            # Renamed into place, so that it is there whole or not at all.
-            write_atomically(file, json.dumps(dict(settings), indent=2, ensure_ascii=False) + "\n")
-            return
-        earlier = json.loads(file.read_text(encoding="utf-8"))
-        changed = [name for name in {**earlier, **settings} if earlier.get(name) != settings.get(name)]
-        if changed:
-            raise TkreError(
-                f"{self.path} holds a run with another {', '.join(changed)}: "
-                "choose another folder, or the same settings"
-            )
 
     def _read(self) -> None:
         self._offsets: dict[str, int] = {row["key"]: offset for offset, row in self.answers.read()}
@@ -252,6 +231,42 @@ class RunFolder:
             stack.callback(self._lock.release)
             for file in (self.rejected, self.records, self.answers):
                 stack.callback(file.close)
+
+
+def lock_folder(path: Path) -> FileLock:
+    """Keeps other processes out of a folder, which is made if it is missing.
+
+    Raises:
+        TkreError: Another process works in it, or it can't be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise TkreError(f"another process works in {path}: wait for it, or choose another folder") from None
+    except OSError as error:
+        raise TkreError(f"cannot write to {path}: {error}") from None
+    return lock
+
+
+def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Writes what a run depends on into its folder's ``run.json``, or compares it with what stands there.
+
+    Raises:
+        TkreError: The folder holds a run of other settings.
+    """
+    file = path / "run.json"
+    if not file.exists():
+        # Renamed into place, so that it is there whole or not at all.
+        write_atomically(file, json.dumps(dict(settings), indent=2, ensure_ascii=False) + "\n")
+        return
+    earlier = json.loads(file.read_text(encoding="utf-8"))
+    changed = [name for name in {**earlier, **settings} if earlier.get(name) != settings.get(name)]
+    if changed:
+        raise TkreError(
+            f"{path} holds a run with another {', '.join(changed)}: choose another folder, or the same settings"
+        )
 
 
 def write_atomically(path: Path, text: str) -> None:

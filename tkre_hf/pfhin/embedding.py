@@ -236,7 +236,6 @@ class EmbeddingTable:
         column = table.column("embedding").combine_chunks()
         self.vectors = column.flatten().to_numpy().reshape(len(self.node_ids), -1)
         self._index = faiss.read_index(str(folder / INDEX))
-        self._number = {id: i for i, id in enumerate(self.node_ids)}
 
     def similar(self, node_id: str, k: int = 10, same_type: bool = True) -> list[tuple[str, str, float]]:
         """The nodes most similar to one.
@@ -252,12 +251,7 @@ class EmbeddingTable:
         Raises:
             TkreError: There is no such node, or several have the name.
         """
-        number = self._number.get(node_id)
-        if number is None:
-            found = [i for i, name in enumerate(self.names) if name == node_id]
-            if len(found) != 1:
-                raise TkreError(f"{node_id!r} is {'no' if not found else 'the name of more than one'} node")
-            number = found[0]
+        number = find_node(self.node_ids, self.names, node_id)
         wanted = min(len(self.node_ids), k + 1)
         while True:
             cosines, nodes = self._index.search(unit_rows(self.vectors[number : number + 1]), wanted)
@@ -269,6 +263,20 @@ class EmbeddingTable:
             if len(rows) >= k or wanted == len(self.node_ids):
                 return rows[:k]
             wanted = min(len(self.node_ids), 4 * wanted)
+
+
+def find_node(node_ids: Sequence[str], names: Sequence[str], wanted: str) -> int:
+    """The number of a node, by its id or by a name that is one node's alone.
+
+    Raises:
+        TkreError: There is no such node, or several have the name.
+    """
+    if wanted in node_ids:
+        return node_ids.index(wanted)
+    found = [i for i, name in enumerate(names) if name == wanted]
+    if len(found) != 1:
+        raise TkreError(f"{wanted!r} is {'no' if not found else 'the name of more than one'} node")
+    return found[0]
 
 
 def unit_rows(vectors: FloatArray) -> FloatArray:

@@ -1,0 +1,61 @@
+"""``tkre export``: a checkpoint in another format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from tkre_hf.arguments import ArgumentsError, parse_arguments
+from tkre_hf.console import quiet_libraries
+from tkre_hf.tkre.loading import load_pipeline
+from tkre_hf.tkre.onnx_export import export_onnx
+from tkre_hf.tkre.pipeline import RelationExtractionPipeline
+
+FORMATS = ("onnx",)
+
+_DESCRIPTION = """Writes a checkpoint in another format: ONNX, which onnxruntime runs without torch.
+
+tkre export tkre-bert -o tkre-onnx
+tkre export tkre-bert -o tkre-onnx-int8 --int8
+
+A few-shot model becomes model.onnx (sentences, and relations' descriptions, to vectors) and few_shot.onnx (these and
+prototypes to logits); a classifier model.onnx alone. The relations that 'tkre relations' taught the checkpoint, the
+tokenizer and the configuration go with it. tkre_hf.tkre.onnx_export.OnnxModel runs them.
+"""
+
+
+@dataclass
+class ExportArguments:
+    """What is exported, and how."""
+
+    model: str = field(default="tkre-bert", metadata={"help": "Checkpoint: a folder or Hub id."})
+    output: str = field(default="tkre-onnx", metadata={"help": "Folder for the graphs.", "aliases": ["-o"]})
+    format: str = field(default="onnx", metadata={"help": f"Of: {', '.join(FORMATS)}."})
+    int8: bool = field(default=False, metadata={"help": "Compute with 8-bit integers (dynamic quantization)."})
+
+
+def main(argv: Sequence[str], prog: str) -> int:
+    """Parses the command line, whose first word is the checkpoint, and exports it.
+
+    Raises:
+        TkreError: A setting is wrong, there is no such checkpoint, or what the export needs isn't installed.
+    """
+    named = list(takewhile(lambda word: not word.startswith("-"), argv))
+    if len(named) > 1:
+        raise ArgumentsError(f"one checkpoint is exported at a time, found {', '.join(named)}")
+    model = ["--model", *named] if named else []
+    parsed: tuple[Any, ...] = parse_arguments((ExportArguments,), [*model, *argv[len(named) :]], _DESCRIPTION)
+    args: ExportArguments = parsed[0]
+    if args.format not in FORMATS:
+        raise ArgumentsError(f"format is {args.format!r}: expected {' or '.join(FORMATS)}")
+    with quiet_libraries():
+        pipe: RelationExtractionPipeline = load_pipeline(args.model, device="cpu")
+        written = export_onnx(pipe.model, pipe.processor, args.output, args.int8)
+        if pipe.prototypes is not None:
+            pipe.save_relations(args.output)
+    for path in written:
+        print(f"{path.stat().st_size / 2**20:8.2f} MiB  {Path(path)}")
+    return 0
