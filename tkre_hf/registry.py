@@ -35,7 +35,7 @@ TASKS = {
         "tkre",
         "text",
         "tkre_hf.tkre.pipeline.RelationExtractionPipeline",
-        "tkre_hf.tkre.pipeline.RelationExtractionModel",
+        "tkre_hf.tkre.loading.RelationExtractionModel",
     )
 }
 

@@ -57,7 +57,12 @@ def parse_row(row: RowView) -> Record:
     return parse(row)
 
 
-def _row_id(row: RowView) -> str:
+def row_id(row: RowView) -> str:
+    """A row's own id, or one made of its file's name and its line.
+
+    Raises:
+        InvalidRowError: It has one that is none.
+    """
     id = row.data.get("id")
     if id is None:
         return f"{Path(row.file).name.split('.')[0]}-{row.row}"
@@ -69,7 +74,7 @@ def _row_id(row: RowView) -> str:
 def _parse_opennre(row: RowView) -> Record:
     return row.record(
         {"tokens": "token", "head": "h.pos", "tail": "t.pos"},
-        id=_row_id(row),
+        id=row_id(row),
         tokens=row.get("token", list),
         head=row.span("h.pos"),
         tail=row.span("t.pos"),
@@ -86,7 +91,7 @@ def _parse_record(row: RowView) -> Record:
     cues = row.get("cues", list, default=[])
     return row.record(
         {},
-        id=_row_id(row),
+        id=row_id(row),
         tokens=row.get("tokens", list),
         head=span("head"),
         tail=span("tail"),
@@ -139,7 +144,7 @@ def _from_characters(row: RowView, text: str, spans: dict[str, CharSpan], source
     tokens, _, (head, tail, *cues) = tokenize_text(text, list(spans.values()))
     return row.record(
         {"tokens": "text"} if "text" in row.data else {"tokens": "context"},
-        id=_row_id(row),
+        id=row_id(row),
         tokens=tokens,
         head=head,
         tail=tail,

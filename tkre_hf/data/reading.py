@@ -212,22 +212,35 @@ def read_json_lines(path: str | Path) -> Iterator[RowView | InvalidRowError]:
     Yields:
         For each line its row, or the error that stands in its place.
     """
-    for line, raw in enumerate(read_bytes(path).split(b"\n"), 1):
+    yield from parse_json_lines(read_bytes(path).split(b"\n"), path)
+
+
+def parse_json_lines(lines: Iterable[bytes], file: str | Path) -> Iterator[RowView | InvalidRowError]:
+    """Reads lines that hold one JSON object each as they come, such as those of the standard input.
+
+    Args:
+        lines: With their ends or without; blank ones don't count as rows.
+        file: What errors call their source.
+
+    Yields:
+        For each line its row, or the error that stands in its place.
+    """
+    for line, raw in enumerate(lines, 1):
         if not raw.strip():
             continue
         try:
-            data = _parse(decode(path, line, raw))
+            data = _parse(decode(file, line, raw))
         except InvalidRowError as error:
             yield error
         except json.JSONDecodeError as error:
-            yield InvalidRowError(path, line, "", _broken(error))
+            yield InvalidRowError(file, line, "", _broken(error))
         except (ValueError, RecursionError) as error:
-            yield InvalidRowError(path, line, "", f"broken JSON: {error}")
+            yield InvalidRowError(file, line, "", f"broken JSON: {error}")
         else:
             if isinstance(data, dict):
-                yield RowView(path, line, data)
+                yield RowView(file, line, data)
             else:
-                yield InvalidRowError(path, line, "", f"expected a JSON object, found {shorten(data)}")
+                yield InvalidRowError(file, line, "", f"expected a JSON object, found {shorten(data)}")
 
 
 def decode(file: str | Path, row: int | str, raw: bytes) -> str:

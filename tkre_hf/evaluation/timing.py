@@ -30,17 +30,18 @@ class Comparison:
         """How many times as fast ours is, in each repetition."""
         return tuple(ours / plain for ours, plain in zip(self.ours, self.plain, strict=True))
 
-    def rows(self, row: Row) -> list[Row]:
+    def rows(self, row: Row, plain: str = PLAIN) -> list[Row]:
         """Median, slowest and fastest repetition of each way, and of their ratio.
 
         Args:
             row: What they have in common: ``benchmark``, ``setting``, ``metric``, ``command`` …
+            plain: What the rows call the other way.
 
         Returns:
             Nine rows.
         """
         rows = []
-        for system, values in ((OURS, self.ours), (PLAIN, self.plain), (RATIO, self.ratios)):
+        for system, values in ((OURS, self.ours), (plain, self.plain), (RATIO, self.ratios)):
             metric = RATIO if system is RATIO else row.metric
             for which, value in (("median", statistics.median(values)), ("min", min(values)), ("max", max(values))):
                 rows.append(

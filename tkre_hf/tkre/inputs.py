@@ -24,8 +24,8 @@ _MARK = re.compile(r"\[(/?)E([12])\]|<(/?)e([12])>")
 # What token classification, records and people call the type of an entity.
 _TYPES = ("type", "entity_group", "entity", "label")
 _EXPECTED = (
-    "give head and tail, or entities, or mark both as in '[E1]Oslo[/E1] is the capital of [E2]Norway[/E2].' "
-    "(<e1>…</e1> <e2>…</e2> will do)"
+    "give head and tail, or entities, or mark both as in '[E1]Oslo[/E1] is the capital of [E2]Norway[/E2].' or with "
+    "<e1>…</e1> and <e2>…</e2>."
 )
 
 
@@ -77,7 +77,7 @@ class Sentence:
             InvalidRowError: The entities are yet to be found.
         """
         if self.pairs is None:
-            raise self.row.error("", f"no entities are given: {_EXPECTED}, or make the pipeline with ner=…")
+            raise self.unmarked()
         records = []
         for pair in self.pairs:
             spans = [(entity.start, entity.end) for entity in pair]
@@ -90,6 +90,10 @@ class Sentence:
             }
             records.append({"id": self.row.row, "tokens": tokens, **entities})
         return records
+
+    def unmarked(self) -> InvalidRowError:
+        """What is wrong where nothing finds the entities of a sentence that has none."""
+        return self.row.error("", f"no entities are given: {_EXPECTED} Or let a model find them (ner)")
 
     def with_entities(self, entities: Iterable[Mapping[str, Any]]) -> Sentence:
         """The sentence with all ordered pairs of what a token classification pipeline found in it.
@@ -125,8 +129,8 @@ def read_sentence(row: RowView) -> Sentence:
     """
     given = [name for name in (_TEXT, *_WORDS) if row.data.get(name) is not None]
     if len(given) != 1:
-        found = " and ".join(given) or ", ".join(sorted(map(str, row.data))) or "nothing"
-        raise row.error("", f"expected either 'text' or 'words', found {found}")
+        keys = given or sorted(map(str, row.data))
+        raise row.error("", f"expected either 'text' or 'words', found {', '.join(keys) or 'nothing'}")
     (source,) = given
     value = row.data[source]
     words = None
@@ -153,12 +157,12 @@ def read_sentence(row: RowView) -> Sentence:
     if entities is not None:
         if not isinstance(entities, list | tuple):
             raise row.error("entities", f"expected a list of spans, found {shorten(entities)}")
-        found = [_entity(sentence, f"entities[{i}]", entity) for i, entity in enumerate(entities)]
-        spans = [(entity.start, entity.end) for entity in found]
-        for i, span in enumerate(spans):
-            if span in spans[:i]:
-                raise row.error(f"entities[{i}]", f"the span [{span[0]}, {span[1]}) stands there before")
-        return replace(sentence, pairs=tuple(permutations(found, 2)))
+        mentions = [_entity(sentence, f"entities[{i}]", entity) for i, entity in enumerate(entities)]
+        spans = [(mention.start, mention.end) for mention in mentions]
+        for i, (start, end) in enumerate(spans):
+            if (start, end) in spans[:i]:
+                raise row.error(f"entities[{i}]", f"the span [{start}, {end}) stands there before")
+        return replace(sentence, pairs=tuple(permutations(mentions, 2)))
     if words is not None:
         raise row.error("", "words come with head and tail, or with entities")
     return _read_marks(sentence)
@@ -183,6 +187,32 @@ def read_input(value: Any, file: str, index: int) -> Sentence:
         reason = f"expected a text, or a mapping with 'text' or 'words', found {shorten(value)}"
         raise InvalidRowError(file, f"[{index}]", "", reason)
     return read_sentence(RowView(file, f"[{index}]", dict(value)))
+
+
+def read_support(value: Any, index: int, label: str | None = None) -> tuple[str, Sentence]:
+    """Reads a labelled sentence.
+
+    Args:
+        value: As for :func:`read_input`, a mapping with ``relation``.
+        index: Its place in the list of supports.
+        label: The relation, if the list itself is one relation's; the sentence need not say it then.
+
+    Returns:
+        The label, and the sentence with its one pair.
+
+    Raises:
+        InvalidRowError: It isn't one, has no label or another, or hasn't one head and one tail.
+    """
+    sentence = read_input(value, "supports", index)
+    row = sentence.row
+    said = row.data.get("relation") or label
+    if not isinstance(said, str):
+        raise row.error("relation", "missing; expected the label of the relation, a string")
+    if label is not None and said != label:
+        raise row.error("relation", f"it is {said!r}, in a list of {label!r}")
+    if sentence.pairs is None or len(sentence.pairs) != 1:
+        raise row.error("", "a support has one head and one tail, or marks around them")
+    return said, sentence
 
 
 def _entity(sentence: Sentence, name: str, value: Any) -> Entity:

@@ -16,16 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
-from transformers import pipeline as make_pipeline
+from transformers import pipeline
 from transformers.pipelines.base import ChunkPipeline
-from transformers.utils import cached_file
 
 from tkre_hf.data.relations import RelationInfo
 from tkre_hf.errors import InvalidRowError, TkreError
 
-from .configuration_tkre import TKREConfig
-from .inputs import Pair, Sentence, read_input
+from .inputs import Pair, Sentence, read_input, read_support
 from .modeling_classification import TKREForRelationClassification
 from .modeling_tkre import TKREForFewShotClassification
 from .prototypes import PROTOTYPES, RELATIONS, RelationPrototypes
@@ -38,48 +35,6 @@ Model = TKREForFewShotClassification | TKREForRelationClassification
 _BATCH_SIZE = 32
 # A model that made prototypes finds their first anchor again; in half precision not to the last digit.
 _SAME_MODEL = 0.99
-_HUB_SETTINGS = ("cache_dir", "revision", "token", "local_files_only")
-
-
-class RelationExtractionModel:
-    """What the pipeline loads a checkpoint with: a classifier where it holds one, else a few-shot model."""
-
-    @classmethod
-    def from_pretrained(cls, name: str, **kwargs: Any) -> Model:
-        """Loads a checkpoint, and the prototypes beside it if there are any.
-
-        Args:
-            name: Folder or Hub id.
-            **kwargs: As of any ``from_pretrained``.
-
-        Raises:
-            TkreError: It holds another kind of model, or the prototypes beside it are broken or another model's.
-        """
-        settings = {key: kwargs[key] for key in _HUB_SETTINGS if kwargs.get(key) is not None}
-        config, _ = PretrainedConfig.get_config_dict(name, **settings)
-        if config.get("model_type") != TKREConfig.model_type:
-            raise TkreError(f"{name} holds no TKRE model; its model type is {config.get('model_type', 'unknown')}")
-        if config.get("architectures") == [TKREForRelationClassification.__name__]:
-            return TKREForRelationClassification.from_pretrained(name, **kwargs)
-        model = TKREForFewShotClassification.from_pretrained(name, **kwargs)
-        files = [
-            cached_file(
-                name,
-                file,
-                **settings,
-                _raise_exceptions_for_gated_repo=False,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
-            for file in (PROTOTYPES, RELATIONS)
-        ]
-        if all(files):
-            # For the pipeline to take; the model itself knows nothing of it.
-            vars(model)["saved_prototypes"] = RelationPrototypes.load(*map(str, files))
-        elif any(files):
-            missing = (PROTOTYPES, RELATIONS)[files.index(None)]
-            raise TkreError(f"{name} has no {missing}, which belongs to {Path(str(next(filter(None, files)))).name}")
-        return model
 
 
 @dataclass(frozen=True)
@@ -125,10 +80,14 @@ class RelationExtractionPipeline(ChunkPipeline):
             ``InvalidRowError`` that names the input and the field; or there are no relations yet.
     """
 
-    _load_processor = True
-    _load_tokenizer = False
-    _load_feature_extractor = False
-    _load_image_processor = False
+    _load_processor: Any = True
+    _load_tokenizer: Any = False
+    _load_feature_extractor: Any = False
+    _load_image_processor: Any = False
+
+    model: Any
+    processor: Any
+    tokenizer: Any
 
     def __init__(self, *args: Any, ner: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -140,7 +99,7 @@ class RelationExtractionPipeline(ChunkPipeline):
         self.model.eval()
         # As the processor pads: the places of the entities count from the left.
         self.tokenizer.padding_side = "right"
-        self.ner = make_pipeline("token-classification", model=ner, device=self.device) if isinstance(ner, str) else ner
+        self.ner = pipeline("token-classification", model=ner, device=self.device) if isinstance(ner, str) else ner
         self.prototypes: RelationPrototypes | None = vars(self.model).pop("saved_prototypes", None)
         if self.prototypes is not None and self.prototypes.relations:
             anchor = self._anchors(self.prototypes.info[:1])
@@ -193,10 +152,10 @@ class RelationExtractionPipeline(ChunkPipeline):
         """
         model = self._few_shot()
         if isinstance(supports, Mapping):
-            labelled = [(label, row) for label, rows in supports.items() for row in rows]
+            given = [(row, label) for label, rows in supports.items() for row in rows]
         else:
-            labelled = [(None, row) for row in supports]
-        labels, sentences = self._read_supports(labelled)
+            given = [(row, None) for row in supports]
+        labels, sentences = _read_supports(given)
         relations = list(dict.fromkeys([*(descriptions or {}), *labels]))
         if not relations:
             raise TkreError("there is no relation to learn: give supports, descriptions, or both")
@@ -234,7 +193,7 @@ class RelationExtractionPipeline(ChunkPipeline):
         if self.prototypes is None:
             return self.fit({relation: supports}, {relation: _info(relation, description, name)})
         model = self._few_shot()
-        _, sentences = self._read_supports([(relation, row) for row in supports])
+        _, sentences = _read_supports([(row, relation) for row in supports])
         info = _info(relation, description, name)
         self.prototypes = self.prototypes.add(model, relation, info, self._anchors([info]), self._embed(sentences))
         return self
@@ -277,7 +236,7 @@ class RelationExtractionPipeline(ChunkPipeline):
         if self.prototypes is not None:
             self.prototypes.save(folder)
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Extracts the relations of a sentence, or of several.
 
         Args:
@@ -295,8 +254,12 @@ class RelationExtractionPipeline(ChunkPipeline):
         sentences = self._read(inputs, batch_size)
         if not isinstance(inputs, list | tuple):
             return super().__call__(sentences, **kwargs)
-        # All are read before the first is encoded, so that a wrong one costs no time.
-        return super().__call__(list(sentences), **kwargs) if inputs else []
+        # All are read before the first is encoded, so that a wrong one costs no time; and those of like length go
+        # together, so that little is padding.
+        rows = list(sentences)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i].text))
+        results = super().__call__([rows[i] for i in order], **kwargs) if rows else []
+        return [result for _, result in sorted(zip(order, results, strict=True), key=lambda pair: pair[0])]
 
     def _sanitize_parameters(self, **parameters: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if unknown := sorted(parameters.keys() - {"top_k"}):
@@ -306,7 +269,7 @@ class RelationExtractionPipeline(ChunkPipeline):
             raise TkreError(f"top_k is {top_k!r}; expected a whole number, at least 1, or None for all")
         return {}, {}, parameters
 
-    def preprocess(self, sentence: Any) -> Iterator[dict[str, Any]]:
+    def preprocess(self, sentence: Any) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """The model's inputs for each pair of a sentence; for one without pairs a row that stands for it."""
         if not isinstance(sentence, Sentence):
             (sentence,) = self._read([sentence], 1)
@@ -324,7 +287,7 @@ class RelationExtractionPipeline(ChunkPipeline):
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "entity_spans": spans}
         return {**inputs, "sought": sought, "is_last": is_last}
 
-    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         inputs = {name: model_inputs[name] for name in ("input_ids", "attention_mask", "entity_spans")}
         rest = {name: model_inputs[name] for name in ("sought", "is_last")}
         if isinstance(self.model, TKREForRelationClassification):
@@ -337,7 +300,9 @@ class RelationExtractionPipeline(ChunkPipeline):
             logits = torch.cat([logits, logits.new_full((len(logits), 1), known.na_threshold / tau)], dim=1)
         return {"scores": logits.softmax(-1), "similarities": logits * tau, **rest}
 
-    def postprocess(self, model_outputs: list[dict[str, Any]], top_k: int | None = 1) -> list[dict[str, Any]]:
+    def postprocess(  # type: ignore[override]
+        self, model_outputs: list[dict[str, Any]], top_k: int | None = 1
+    ) -> list[dict[str, Any]]:
         """The best relations of each pair, best first."""
         names: list[str | None] = [*self.relations, None]
         found = []
@@ -359,10 +324,9 @@ class RelationExtractionPipeline(ChunkPipeline):
         """Reads sentences, and has the entities found of those that lack them, so many at a time."""
         sentences = (read_input(value, "inputs", i) for i, value in enumerate(inputs))
         while window := list(islice(sentences, batch_size)):
-            if self.ner is None:
-                yield from window
-                continue
             texts = [sentence.text for sentence in window if sentence.pairs is None]
+            if texts and self.ner is None:
+                raise next(sentence for sentence in window if sentence.pairs is None).unmarked()
             params = getattr(self.ner, "_postprocess_params", {})
             strategy = {} if "aggregation_strategy" in params else {"aggregation_strategy": "simple"}
             found = iter(self.ner(texts, batch_size=batch_size, **strategy) if texts else ())
@@ -372,13 +336,14 @@ class RelationExtractionPipeline(ChunkPipeline):
     def _encode(self, sentences: Sequence[Sentence]) -> list[dict[str, Any]]:
         """The processor's features of all pairs."""
         try:
-            return self.processor.encode([record for sentence in sentences for record in sentence.records()])
+            encoded: list[dict[str, Any]] = self.processor.encode([r for s in sentences for r in s.records()])
         except InvalidRowError:
             raise
         except ValueError as error:  # an entity that can't be marked, or that the window can't hold
             for sentence in sentences:
                 self._blame(sentence)
             raise TkreError(str(error)) from error
+        return encoded
 
     def _blame(self, sentence: Sentence) -> None:
         """Raises the error of a sentence, if it is this one's, with the place where that stands."""
@@ -388,21 +353,6 @@ class RelationExtractionPipeline(ChunkPipeline):
             except ValueError as error:
                 reason = str(error).removeprefix(f"record {record['id']!r}: ")
                 raise sentence.row.error("", reason) from None
-
-    def _read_supports(self, labelled: Sequence[tuple[str | None, Any]]) -> tuple[list[str], list[Sentence]]:
-        labels, sentences = [], []
-        for i, (label, value) in enumerate(labelled):
-            sentence = read_input(value, "supports", i)
-            said = sentence.row.data.get("relation") or label
-            if not isinstance(said, str):
-                raise sentence.row.error("relation", "missing; expected the label of the relation, a string")
-            if label is not None and said != label:
-                raise sentence.row.error("relation", f"it is {said!r}, in a list of {label!r}")
-            if sentence.pairs is None or len(sentence.pairs) != 1:
-                raise sentence.row.error("", "a support has one head and one tail, or marks around them")
-            labels.append(said)
-            sentences.append(sentence)
-        return labels, sentences
 
     @torch.inference_mode()
     def _embed(self, sentences: Sequence[Sentence]) -> Tensor:
@@ -422,18 +372,28 @@ class RelationExtractionPipeline(ChunkPipeline):
     def _anchors(self, info: Sequence[RelationInfo]) -> Tensor:
         ids = self.processor.encode_anchors([entry.name for entry in info], [entry.description for entry in info])
         inputs = {name: value.to(self.device) for name, value in self.processor.pad(ids).items()}
-        return self.model.tkre(**inputs).anchor_embeds.cpu()
+        anchors: Tensor = self.model.tkre(**inputs).anchor_embeds
+        return anchors.cpu()
 
     def _few_shot(self) -> TKREForFewShotClassification:
         if isinstance(self.model, TKREForRelationClassification):
-            raise TkreError("the model is a classifier, whose relations are fixed: take a few-shot model to learn others")
-        return self.model
+            raise TkreError(
+                "the model is a classifier, whose relations are fixed: take a few-shot model to learn others"
+            )
+        model: TKREForFewShotClassification = self.model
+        return model
 
     def _known(self) -> RelationPrototypes:
         self._few_shot()
         if self.prototypes is None:
             raise TkreError("there are no relations yet: give pipe.fit() labelled sentences, or descriptions, of some")
         return self.prototypes
+
+
+def _read_supports(given: Sequence[tuple[Any, str | None]]) -> tuple[list[str], list[Sentence]]:
+    """Labels and sentences of ``(what a caller gives, the label that it stands under)``."""
+    found = [read_support(value, i, label) for i, (value, label) in enumerate(given)]
+    return [label for label, _ in found], [sentence for _, sentence in found]
 
 
 def _info(relation: str, description: str | RelationInfo, name: str = "") -> RelationInfo:

@@ -158,9 +158,7 @@ class RelationPrototypes:
         found, right, outside = [], [], []
         for fold in range(int(counts.max())):
             held = place == fold
-            prototypes = _prototypes(
-                model, self.support_embeds[~held], self.support_labels[~held], self.anchors
-            )
+            prototypes = _prototypes(model, self.support_embeds[~held], self.support_labels[~held], self.anchors)
             cosines = self.support_embeds[held] @ prototypes.T
             own = self.support_labels[held]
             best, place_found = cosines.max(-1)

@@ -1,0 +1,438 @@
+"""``pipeline("relation-extraction")``: what it finds is what the model says, in whatever batches, saved or not."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import BertForTokenClassification, PreTrainedTokenizerFast, pipeline
+
+import tkre_hf  # noqa: F401  (registers the task)
+from tkre_hf.data.relations import RelationInfo
+from tkre_hf.errors import InvalidRowError, TkreError
+from tkre_hf.tkre.configuration_tkre import TKREConfig
+from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
+from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification, TKREForPreTraining, TKREModel
+from tkre_hf.tkre.pipeline import RelationExtractionPipeline
+from tkre_hf.tkre.processing_tkre import TKREProcessor
+
+from ..conftest import NAMES, RELATIONS, tiny_bert, word_piece_tokenizer
+
+DESCRIPTIONS: dict[str, str | RelationInfo] = {
+    label: RelationInfo(name, text) for label, (name, text, _) in RELATIONS.items()
+}
+MARKED = "[E1]Kiel[/E1] is the capital of [E2]Elba[/E2] ."
+
+
+@pytest.fixture
+def checkpoint(model: TKREForPreTraining, processor: TKREProcessor, tmp_path: Path) -> Path:
+    """A folder as stage 2 leaves it."""
+    folder = tmp_path / "checkpoint"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def pipe(checkpoint: Path) -> RelationExtractionPipeline:
+    """Without relations as yet."""
+    return load(checkpoint)
+
+
+@pytest.fixture
+def split(records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Three supports of each of six relations, and sentences of other lengths to extract from."""
+    supports = [record for record in records if int(record["id"].split("-")[1]) < 3]
+    return supports, [record for record in records if record not in supports]
+
+
+def load(folder: Path, **settings: Any) -> RelationExtractionPipeline:
+    pipe = pipeline("relation-extraction", model=str(folder), device="cpu", **settings)  # type: ignore[call-overload]
+    assert isinstance(pipe, RelationExtractionPipeline)
+    return pipe
+
+
+def similarities(results: list[list[dict[str, Any]]]) -> list[dict[str | None, float]]:
+    return [{entry["relation"]: entry["similarity"] for entry in result} for result in results]
+
+
+def assert_alike(found: list[list[dict[str, Any]]], expected: list[list[dict[str, Any]]]) -> None:
+    """The same relations in the same order, but for those as good as equal; scores to rounding."""
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        for name in ("head", "tail", "truncated"):
+            assert [entry[name] for entry in ours] == [entry[name] for entry in theirs]
+        for name in ("score", "similarity"):
+            assert {e["relation"]: e[name] for e in ours} == pytest.approx(
+                {e["relation"]: e[name] for e in theirs}, abs=2e-5
+            )
+
+
+def test_scores_are_the_models_own(
+    pipe: RelationExtractionPipeline, split: tuple[list[dict[str, Any]], list[dict[str, Any]]]
+) -> None:
+    supports, queries = split
+    pipe.fit(supports, DESCRIPTIONS)
+    pipe.na_threshold = 0.3
+    results = pipe(queries, batch_size=4, top_k=None)
+
+    processor, labels = pipe.processor, list(RELATIONS)
+    model = TKREForFewShotClassification.from_pretrained(pipe.model.name_or_path).eval()
+    model.config.na_threshold = 0.3
+
+    def inputs(rows: list[dict[str, Any]], prefix: str = "") -> dict[str, torch.Tensor]:
+        encoded = processor.encode(rows)
+        padded = processor.pad([features["input_ids"] for features in encoded])
+        padded["entity_spans"] = torch.tensor([features["entity_spans"] for features in encoded])
+        return {f"{prefix}{name}": value for name, value in padded.items()}
+
+    names, texts = [RELATIONS[label][0] for label in labels], [RELATIONS[label][1] for label in labels]
+    anchors = {
+        f"anchor_{name}": value for name, value in processor.pad(processor.encode_anchors(names, texts)).items()
+    }
+    with torch.no_grad():
+        logits = model(
+            **inputs(queries),
+            **inputs(supports, "support_"),
+            support_labels=torch.tensor([labels.index(row["relation"]) for row in supports]),
+            **anchors,
+        ).logits
+    assert logits.shape == (len(queries), 7)
+    for result, row in zip(results, logits, strict=True):
+        expected = dict(zip([*labels, None], row.softmax(-1).tolist(), strict=True))
+        assert {entry["relation"]: entry["score"] for entry in result} == pytest.approx(expected, abs=1e-5)
+        cosines = dict(zip([*labels, None], (row * model.config.tau).tolist(), strict=True))
+        assert {entry["relation"]: entry["similarity"] for entry in result} == pytest.approx(cosines, abs=1e-5)
+        assert [entry["score"] for entry in result] == sorted((entry["score"] for entry in result), reverse=True)
+
+
+def test_batches_and_order_do_not_matter(
+    pipe: RelationExtractionPipeline, split: tuple[list[dict[str, Any]], list[dict[str, Any]]]
+) -> None:
+    supports, queries = split
+    pipe.fit(supports, DESCRIPTIONS)
+    alone = [pipe(query, top_k=None) for query in queries]
+    order = list(range(len(queries)))
+    random.Random(0).shuffle(order)
+    shuffled = [queries[i] for i in order]
+    for batch_size in (1, 3, 64):
+        assert_alike(pipe(queries, batch_size=batch_size, top_k=None), alone)
+        assert_alike(pipe(shuffled, batch_size=batch_size, top_k=None), [alone[i] for i in order])
+        streamed = pipe((query for query in shuffled), batch_size=batch_size, top_k=None)
+        assert not isinstance(streamed, list)
+        assert_alike(list(streamed), [alone[i] for i in order])
+
+
+def test_a_list_mixes_sentences_of_any_number_of_pairs(pipe: RelationExtractionPipeline) -> None:
+    pipe.fit(descriptions=DESCRIPTIONS)
+    text = "Kiel is the capital of Elba and Lima ."
+    spans = [(0, 4), (23, 27), (32, 36)]
+    inputs = [
+        {"text": text, "entities": []},
+        {"text": text, "entities": spans},
+        MARKED,
+        {"text": text, "entities": spans[:1]},
+        {"text": text, "head": spans[2], "tail": spans[0]},
+        {"text": text, "entities": []},
+    ]
+    for batch_size in (1, 2, 4):
+        results = pipe(inputs, batch_size=batch_size)
+        assert [len(result) for result in results] == [0, 6, 1, 0, 1, 0]
+        ends = [(entry["head"]["text"], entry["tail"]["text"]) for entry in results[1]]
+        assert ends == [("Kiel", "Elba"), ("Kiel", "Lima"), ("Elba", "Kiel")] + [
+            ("Elba", "Lima"), ("Lima", "Kiel"), ("Lima", "Elba")
+        ]  # fmt: skip
+        (pair,) = results[4]
+        assert pair == pytest.approx(results[1][4], abs=1e-5) or pair["similarity"] == pytest.approx(
+            results[1][4]["similarity"], abs=1e-5
+        )
+        assert pair["head"] == {"start": 32, "end": 36, "text": "Lima"} == results[1][4]["head"]
+    assert pipe([]) == [] and list(pipe(iter([]))) == []
+
+
+def test_marks_and_spans_and_words_are_the_same_sentence(pipe: RelationExtractionPipeline) -> None:
+    pipe.fit(descriptions=DESCRIPTIONS)
+    text = MARKED.replace("[E1]", "").replace("[/E1]", "").replace("[E2]", "").replace("[/E2]", "")
+    forms = [
+        MARKED,
+        {"text": text, "head": (0, 4), "tail": (23, 27)},
+        {"words": text.split(), "head": [0, 1], "tail": [5, 6]},
+    ]
+    scores = [result[0]["score"] for result in pipe(forms, batch_size=3)]
+    assert scores == pytest.approx([scores[0]] * 3, abs=1e-6)
+
+
+def test_another_relation_leaves_the_others_alone(
+    pipe: RelationExtractionPipeline, split: tuple[list[dict[str, Any]], list[dict[str, Any]]]
+) -> None:
+    supports, queries = split
+    first = list(RELATIONS)[:5]
+    pipe.fit([row for row in supports if row["relation"] in first], {label: DESCRIPTIONS[label] for label in first})
+    threshold = pipe.na_threshold
+    before = similarities(pipe(queries, batch_size=8, top_k=None))
+    pipe.add("part_of", [row for row in supports if row["relation"] == "part_of"], "the whole of a part", "part of")
+    assert pipe.relations == [*first, "part_of"] and pipe.na_threshold == threshold
+    after = similarities(pipe(queries, batch_size=8, top_k=None))
+    added = [found.pop("part_of") for found in after]
+    assert after == before  # to the last bit: the prototypes are the same tensors
+    # The new prototype is what all would have given it together.
+    whole = pipe.fit(supports, DESCRIPTIONS)(queries, batch_size=8, top_k=None)
+    assert [found["part_of"] for found in similarities(whole)] == pytest.approx(added, abs=1e-5)
+
+    before = similarities(whole)
+    pipe.remove("capital")
+    assert "capital" not in pipe.relations
+    after = similarities(pipe(queries, batch_size=8, top_k=None))
+    for found in before:
+        del found["capital"]
+    assert after == before
+    # And it comes back where its supports are counted right.
+    pipe.add(
+        "capital", [row for row in supports if row["relation"] == "capital"], "city that rules a country", "capital of"
+    )
+    again = similarities(pipe(queries, batch_size=8, top_k=None))
+    expected = similarities(whole)
+    assert [found["capital"] for found in again] == pytest.approx([found["capital"] for found in expected], abs=1e-5)
+
+
+def test_relations_grow_from_nothing_and_shrink_to_it(pipe: RelationExtractionPipeline) -> None:
+    pipe.add("capital", description="city that rules a country")
+    pipe.add("crosses", [{"text": "[E1]Kiel[/E1] spans the wide [E2]Elba[/E2] ."}])
+    assert pipe.relations == ["capital", "crosses"]
+    assert pipe.remove("capital").remove("crosses").relations == []
+    with pytest.raises(TkreError, match="no relations yet"):
+        pipe(MARKED)
+
+
+@pytest.mark.parametrize("with_supports", [True, False])
+def test_saved_relations_travel_with_the_checkpoint(
+    with_supports: bool,
+    pipe: RelationExtractionPipeline,
+    split: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    supports, queries = split
+    pipe.fit(supports if with_supports else (), DESCRIPTIONS)
+    pipe.na_threshold = 0.25
+    expected = pipe(queries, batch_size=8, top_k=None)
+    folder = tmp_path / "mine"
+    pipe.save_pretrained(folder)
+    assert {"prototypes.safetensors", "relations.json", "config.json", "model.safetensors"} <= {
+        file.name for file in folder.iterdir()
+    }
+    assert not [file for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pkl")]
+    loaded = load(folder)
+    assert loaded.relations == pipe.relations and loaded.na_threshold == 0.25
+    assert loaded(queries, batch_size=8, top_k=None) == expected
+    # Once loaded, it learns on as before.
+    more = {"text": "[E1]Kiel[/E1] likes [E2]Lima[/E2] .", "relation": "likes"}
+    for each in (pipe, loaded):
+        each.add("likes", [more])
+    assert loaded(queries, batch_size=8, top_k=None) == pipe(queries, batch_size=8, top_k=None)
+    # Of a checkpoint the relations alone may be written, and a pipeline without any leaves none.
+    pipe.save_relations(folder)
+    assert load(folder).relations == [*RELATIONS, "likes"]
+    while pipe.relations:
+        pipe.remove(pipe.relations[0])
+    pipe.save_pretrained(folder)
+    assert load(folder).relations == []
+
+
+def test_prototypes_of_another_model_are_refused(pipe: RelationExtractionPipeline, checkpoint: Path) -> None:
+    pipe.fit(descriptions=DESCRIPTIONS).save_relations(checkpoint)
+    path = checkpoint / "prototypes.safetensors"
+    tensors = load_file(path)
+    save_file({**tensors, "anchors": tensors["anchors"].roll(1, 0)}, path)
+    with pytest.raises(TkreError, match="were made by another model: fit the relations anew"):
+        load(checkpoint)
+    save_file({**tensors, "prototypes": tensors["prototypes"][:-1]}, path)
+    with pytest.raises(TkreError, match="names 6 relations, but .* has 5"):
+        load(checkpoint)
+    path.write_bytes(b"{}")
+    with pytest.raises(TkreError, match="can't be read"):
+        load(checkpoint)
+    path.unlink()
+    with pytest.raises(TkreError, match=r"has no prototypes\.safetensors, which belongs to relations\.json"):
+        load(checkpoint)
+
+
+def test_a_threshold_comes_from_leaving_supports_out(
+    pipe: RelationExtractionPipeline, split: tuple[list[dict[str, Any]], list[dict[str, Any]]]
+) -> None:
+    supports, _ = split
+    pipe.model.config.na_threshold = 0.123
+    # The model's own where there is one support, or there are two relations, or none has a support.
+    singles = [row for row in supports if row["id"].endswith("-0")]
+    pairs = [row for row in supports if row["relation"] in ("capital", "author")]
+    for few in (singles, pairs, []):
+        assert pipe.fit(few, DESCRIPTIONS if few is not pairs else None).na_threshold == 0.123
+    pipe.fit(supports, DESCRIPTIONS)
+    assert pipe.na_threshold not in (None, 0.123)
+    assert pipe.model.config.na_threshold == 0.123
+
+
+def test_leaving_one_out_separates_what_can_be_separated(
+    pipe: RelationExtractionPipeline, split: tuple[list[dict[str, Any]], list[dict[str, Any]]]
+) -> None:
+    pipe.fit(split[0], DESCRIPTIONS)
+    known = pipe.prototypes
+    assert known is not None
+    # Relations on axes of their own, supports near them: their own cosine is near 1, any other near 0.
+    axes = torch.eye(known.prototypes.shape[1])[: len(RELATIONS)]
+    noise = torch.randn(len(known.support_labels), axes.shape[1], generator=torch.Generator().manual_seed(0)) * 0.02
+    supports = torch.nn.functional.normalize(axes[known.support_labels] + noise, dim=-1)
+    fitted = type(known).fit(pipe.model, known.relations, known.info, axes, supports, known.support_labels)
+    assert fitted.na_threshold is not None and 0.2 < fitted.na_threshold < 0.98
+
+
+def test_below_the_threshold_is_none_of_the_above(pipe: RelationExtractionPipeline) -> None:
+    pipe.fit(descriptions=DESCRIPTIONS)
+    assert pipe.na_threshold is None
+    ((best, *_),) = [pipe(MARKED)]
+    for threshold, expected in ((best["similarity"] + 0.01, None), (best["similarity"] - 0.01, best["relation"])):
+        pipe.na_threshold = threshold
+        (found,) = pipe(MARKED)
+        assert found["relation"] == expected
+    assert sum(entry["score"] for entry in pipe(MARKED, top_k=None)) == pytest.approx(1)
+    assert len(pipe(MARKED, top_k=None)) == 7 and len(pipe(MARKED, top_k=3)) == 3 and len(pipe(MARKED, top_k=99)) == 7
+
+
+@pytest.fixture
+def classifier(backbone: Path, processor: TKREProcessor, tmp_path: Path) -> Path:
+    """A classifier as fine-tuning leaves it."""
+    torch.manual_seed(0)
+    model = TKREForRelationClassification.from_backbone(
+        str(backbone), vocab_size=len(processor.tokenizer), id2label={0: "capital", 1: "none", 2: "author"},
+        label2id={"capital": 0, "none": 1, "author": 2}, na_label="none",
+    )  # fmt: skip
+    folder = tmp_path / "classifier"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def test_a_classifier_is_known_by_its_configuration(classifier: Path, records: list[dict[str, Any]]) -> None:
+    pipe = load(classifier, top_k=None, batch_size=8)
+    assert isinstance(pipe.model, TKREForRelationClassification) and pipe.relations == ["capital", "none", "author"]
+    results = pipe(records[:10])
+    encoded = pipe.processor.encode(records[:10])
+    inputs = pipe.processor.pad([features["input_ids"] for features in encoded])
+    with torch.no_grad():
+        spans = torch.tensor([features["entity_spans"] for features in encoded])
+        logits = pipe.model(**inputs, entity_spans=spans).logits
+    for result, scores in zip(results, logits.softmax(-1).tolist(), strict=True):
+        expected = dict(zip(pipe.relations, scores, strict=True))
+        assert {entry["relation"]: entry["score"] for entry in result} == pytest.approx(expected, abs=1e-5)
+        assert "similarity" not in result[0]
+    changes: list[Callable[[], Any]] = [
+        lambda: pipe.fit(descriptions={"x": "y"}),
+        lambda: pipe.add("x", description="y"),
+        lambda: pipe.remove("capital"),
+        lambda: setattr(pipe, "na_threshold", 0.5),
+    ]
+    for change in changes:
+        with pytest.raises(TkreError, match="the model is a classifier, whose relations are fixed"):
+            change()
+    pipe.save_pretrained(classifier.parent / "copy")
+    assert load(classifier.parent / "copy", top_k=None, batch_size=8)(records[:10]) == results
+
+
+@pytest.fixture
+def ner(tmp_path: Path) -> Path:
+    """A tagger that takes the corpus' names for things, and no other word."""
+    tokenizer: PreTrainedTokenizerFast = word_piece_tokenizer()
+    config = tiny_bert(
+        len(tokenizer), num_hidden_layers=0, id2label={0: "O", 1: "THING"}, label2id={"O": 0, "THING": 1}
+    )
+    model = BertForTokenClassification(config)
+    with torch.no_grad():
+        for parameter in model.bert.embeddings.parameters():
+            parameter.zero_()
+        model.bert.embeddings.LayerNorm.weight.fill_(1)
+        words = model.bert.embeddings.word_embeddings.weight
+        words[:, 0] = -1
+        words[tokenizer.convert_tokens_to_ids(NAMES), 0] = 1
+        model.classifier.weight.zero_()
+        model.classifier.weight[1, 0] = 1
+        model.classifier.bias.zero_()
+    model.save_pretrained(tmp_path / "ner")
+    tokenizer.save_pretrained(tmp_path / "ner")
+    return tmp_path / "ner"
+
+
+def test_entities_are_found_where_none_are_given(checkpoint: Path, ner: Path) -> None:
+    text = "Kiel is the capital of Elba , and Lima works ."
+    by_name = load(checkpoint, ner=str(ner))
+    tagger = pipeline("token-classification", model=str(ner), aggregation_strategy="first", device="cpu")
+    for pipe in (by_name, load(checkpoint, ner=tagger)):
+        pipe.fit(descriptions=DESCRIPTIONS)
+        results = pipe([text, MARKED, "The bridge .", text], batch_size=2)
+        assert [len(result) for result in results] == [6, 1, 0, 6]
+        assert results[0][0]["head"] == {"start": 0, "end": 4, "text": "Kiel", "type": "THING"}
+        assert {(entry["head"]["text"], entry["tail"]["text"]) for entry in results[3]} == {
+            (head, tail) for head in ("Kiel", "Elba", "Lima") for tail in ("Kiel", "Elba", "Lima") if head != tail
+        }
+        assert pipe(text)[0]["tail"]["text"] == "Elba"
+
+
+def test_the_window_says_that_it_cut(make_processor: Any, model: TKREForPreTraining, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    make_processor(max_length=14).save_pretrained(tmp_path)
+    pipe = load(tmp_path).fit(descriptions=DESCRIPTIONS)
+    long = "The bridge is again " * 4 + "and " + MARKED
+    assert [result[0]["truncated"] for result in pipe([MARKED, long], batch_size=2)] == [False, True]
+    too_long = {"text": "Kiel " * 20 + "is Elba", "head": [0, 99], "tail": [103, 107]}
+    with pytest.raises(
+        InvalidRowError, match=r"^inputs, row \[1\]: the two entities alone take \d+ tokens; raise max"
+    ):
+        pipe([MARKED, too_long], batch_size=2)
+    with pytest.raises(InvalidRowError, match=r"^supports, row \[0\]: the two entities alone take \d+ tokens"):
+        pipe.fit([{**too_long, "relation": "crosses"}])
+
+
+def test_padding_on_the_left_is_the_tokenizers_own_affair(
+    checkpoint: Path, split: tuple[list[dict[str, Any]], list[dict[str, Any]]]
+) -> None:
+    supports, queries = split
+    expected = load(checkpoint).fit(supports)(queries, batch_size=8, top_k=None)
+    path = checkpoint / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "padding_side": "left"}))
+    assert_alike(load(checkpoint).fit(supports)(queries, batch_size=8, top_k=None), expected)
+
+
+def test_what_is_wrong_ends_in_one_sentence(pipe: RelationExtractionPipeline, backbone: Path) -> None:
+    for use, reason in [
+        (lambda: pipe(MARKED), "no relations yet"),
+        (lambda: pipe.fit(), "there is no relation to learn"),
+        (lambda: pipe.save_relations("."), "no relations yet"),
+        (lambda: setattr(pipe, "na_threshold", 0.5), "no relations yet"),
+        (lambda: load(backbone), "holds no TKRE model; its model type is bert"),
+    ]:
+        with pytest.raises(TkreError, match=reason):
+            use()
+    pipe.fit(descriptions=DESCRIPTIONS)
+    for use, reason in [
+        (lambda: pipe.add("capital"), "the relation 'capital' is known already"),
+        (lambda: pipe.remove("spouse"), "no relation 'spouse' to remove, but crosses, capital"),
+        (lambda: pipe(5), "expected a sentence or several, found int"),
+        (lambda: pipe(MARKED, top_k=0), "top_k is 0"),
+        (lambda: pipe([MARKED, {"text": "x", "head": [0, 1]}]), r"inputs, row \[1\], field 'tail': missing"),
+        (lambda: pipe(["Kiel and Elba"]), r"inputs, row \[0\]: no entities are given"),
+        (lambda: pipe.fit([{"text": MARKED}]), r"supports, row \[0\], field 'relation': missing"),
+    ]:
+        with pytest.raises(TkreError, match=reason):
+            use()
+    with pytest.raises(TypeError, match="no argument 'topk'; it has ner and top_k"):
+        pipe(MARKED, topk=3)
+
+
+def test_a_model_that_says_no_relations_is_refused(processor: TKREProcessor) -> None:
+    model = TKREModel(TKREConfig(tiny_bert(len(processor.tokenizer))))
+    with pytest.raises(TkreError, match="not a TKREModel: save it"):
+        pipeline("relation-extraction", model=model, processor=processor, device="cpu")  # type: ignore[call-overload]

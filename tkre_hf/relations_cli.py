@@ -1,0 +1,208 @@
+"""``tkre relations``: teaches a checkpoint somebody's relations, without training, and lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tkre_hf.arguments import ArgumentsError, parse_arguments
+from tkre_hf.console import quiet_libraries
+from tkre_hf.data import load_records, load_relation_info
+from tkre_hf.data.reading import RowView, SkippedRows
+from tkre_hf.data.relations import RelationInfo
+from tkre_hf.errors import TkreError
+from tkre_hf.evaluation.report import markdown
+from tkre_hf.tkre.inputs import Sentence, read_sentence
+from tkre_hf.tkre.loading import load_pipeline
+from tkre_hf.tkre.pipeline import RelationExtractionPipeline
+
+_DESCRIPTION = """The relations that a checkpoint knows: by a few labelled sentences of each, by descriptions, or by both.
+
+tkre relations fit    --model tkre-bert --supports supports.jsonl --relation_info relations.yaml
+tkre relations fit    --model tkre-bert --relation_info relations.yaml
+tkre relations add    --model tkre-bert --relation spouse --description "person that somebody is married to"
+tkre relations remove --model tkre-bert --relation spouse
+tkre relations list   --model tkre-bert
+
+They are written beside the checkpoint (prototypes.safetensors, relations.json), for 'tkre predict' and for
+pipeline("relation-extraction", model="tkre-bert"). 'tkre relations ACTION --help' lists the settings of an action.
+"""
+
+
+@dataclass
+class ListArguments:
+    """Whose relations."""
+
+    model: str = field(metadata={"help": "Checkpoint: a folder or Hub id."})
+
+
+@dataclass
+class _ChangeArguments(ListArguments):
+    output: str | None = field(
+        default=None,
+        metadata={"help": "Folder for a copy of the checkpoint with the relations; the checkpoint's own."},
+    )
+    device: str | None = field(
+        default=None, metadata={"help": "Such as cpu or cuda:1; the accelerator by default, if there is one."}
+    )
+
+
+@dataclass
+class FitArguments(_ChangeArguments):
+    """The relations that a checkpoint shall know, in place of those it knew."""
+
+    supports: str | None = field(
+        default=None, metadata={"help": "Labelled sentences, a few of each relation: a file of any format read."}
+    )
+    relation_info: str | None = field(
+        default=None, metadata={"help": "Relation names and descriptions: YAML, JSON lines, or pid2name.json."}
+    )
+    relations: list[str] = field(
+        default_factory=list, metadata={"help": "Labels of the relations to take; all of both files by default."}
+    )
+    na_threshold: float | None = field(
+        default=None,
+        metadata={
+            "help": "Similarity below which a sentence has none of them; by default what serves best where each "
+            "relation lacks one of its supports, or else what the checkpoint has."
+        },
+    )
+    skip_invalid: bool = field(default=False, metadata={"help": "Leave wrong supports out, with a warning."})
+
+
+@dataclass
+class AddArguments(_ChangeArguments):
+    """One relation more."""
+
+    relation: str = field(default="", metadata={"help": "Its label (required)."})
+    name: str = field(default="", metadata={"help": "Its name, if the label's own words aren't."})
+    description: str = field(default="", metadata={"help": "What it means."})
+    supports: str | None = field(
+        default=None, metadata={"help": "Labelled sentences; those with its label are taken."}
+    )
+    skip_invalid: bool = field(default=False, metadata={"help": "Leave wrong supports out, with a warning."})
+
+
+@dataclass
+class RemoveArguments(_ChangeArguments):
+    """One relation less."""
+
+    relation: str = field(default="", metadata={"help": "Its label (required)."})
+
+
+def _fit(argv: Sequence[str], prog: str) -> int:
+    args: FitArguments = _parse(FitArguments, argv, f"Teaches a checkpoint relations.\n\n{prog} --model tkre-bert …")
+    if args.supports is None and args.relation_info is None:
+        raise TkreError("give --supports, --relation_info, or both: they say which relations there are")
+    info: dict[str, RelationInfo] = load_relation_info(args.relation_info) if args.relation_info is not None else {}
+    supports = _supports(args.supports, args.skip_invalid) if args.supports is not None else []
+    if args.relations:
+        known = {*info, *(sentence.row.data["relation"] for sentence in supports)}
+        if unknown := sorted(set(args.relations) - known):
+            raise TkreError(f"relations names {unknown[0]!r}, of which there is neither a support nor a description")
+        info = {relation: info[relation] for relation in args.relations if relation in info}
+        supports = [sentence for sentence in supports if sentence.row.data["relation"] in args.relations]
+    with quiet_libraries():
+        pipe: RelationExtractionPipeline = load_pipeline(args.model, device=args.device)
+        pipe.fit(supports, info)
+    if args.na_threshold is not None:
+        pipe.na_threshold = args.na_threshold
+    return _save(pipe, args)
+
+
+def _add(argv: Sequence[str], prog: str) -> int:
+    args: AddArguments = _parse(AddArguments, argv, f"Teaches one relation more.\n\n{prog} --model tkre-bert …")
+    relation = _required(args.relation)
+    supports = []
+    if args.supports is not None:
+        rows = _supports(args.supports, args.skip_invalid)
+        supports = [sentence for sentence in rows if sentence.row.data["relation"] == relation]
+        if not supports:
+            found = ", ".join(sorted({sentence.row.data["relation"] for sentence in rows}))
+            raise TkreError(f"{args.supports} has no sentence of {relation!r}, but of {found or 'no relation'}")
+    with quiet_libraries():
+        pipe = load_pipeline(args.model, device=args.device)
+        pipe.add(relation, supports, args.description, args.name)
+    return _save(pipe, args)
+
+
+def _remove(argv: Sequence[str], prog: str) -> int:
+    args: RemoveArguments = _parse(RemoveArguments, argv, f"Forgets a relation.\n\n{prog} --model tkre-bert …")
+    with quiet_libraries():
+        pipe = load_pipeline(args.model, device=args.device)
+        pipe.remove(_required(args.relation))
+    return _save(pipe, args)
+
+
+def _list(argv: Sequence[str], prog: str) -> int:
+    args: ListArguments = _parse(ListArguments, argv, f"Lists a checkpoint's relations.\n\n{prog} --model tkre-bert")
+    with quiet_libraries():
+        pipe = load_pipeline(args.model)
+    print(_table(pipe))
+    return 0
+
+
+def _parse(kind: type, argv: Sequence[str], description: str) -> Any:
+    (args,) = parse_arguments((kind,), argv, description)
+    return args
+
+
+def _required(relation: str) -> str:
+    if not relation:
+        raise ArgumentsError("--relation is missing: the label of the relation")
+    return relation
+
+
+def _supports(source: str, skip_invalid: bool) -> list[Sentence]:
+    skipped = SkippedRows()
+    records = load_records(source, skip_invalid=skip_invalid, skipped=skipped)
+    return [read_sentence(RowView(source, record["id"], record)) for record in records]
+
+
+def _save(pipe: RelationExtractionPipeline, args: _ChangeArguments) -> int:
+    folder = Path(args.output or args.model)
+    if args.output is None and not folder.is_dir():
+        raise TkreError(f"{args.model} is no folder to write to: give --output, a folder for a copy of the checkpoint")
+    with quiet_libraries():
+        if folder.is_dir() and folder.resolve() == Path(args.model).resolve():
+            pipe.save_relations(folder)
+        else:
+            pipe.save_pretrained(folder)
+    print(f"{_table(pipe)}\n\nWritten to {folder}")
+    return 0
+
+
+def _table(pipe: RelationExtractionPipeline) -> str:
+    known = pipe.prototypes
+    if known is None:
+        return "\n".join(pipe.relations) or "no relations yet"
+    cells = [["relation", "supports", "name", "description"], ["---", "---:", "---", "---"]]
+    for number, (relation, info) in enumerate(zip(known.relations, known.info, strict=True)):
+        cells.append([relation, str(int((known.support_labels == number).sum())), info.name, info.description])
+    threshold = known.na_threshold
+    none = "never" if threshold is None else f"where no similarity reaches {threshold:.3f}"
+    return f"{markdown(cells)}\n\nNone of the above: {none}"
+
+
+ACTIONS: dict[str, Callable[[Sequence[str], str], int]] = {
+    "fit": _fit,
+    "add": _add,
+    "remove": _remove,
+    "list": _list,
+}
+
+
+def main(argv: Sequence[str], prog: str) -> int:
+    """Does one of the actions.
+
+    Raises:
+        TkreError: The action is unknown, or its input is wrong.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: {prog} {{{','.join(ACTIONS)}}} [options]\n\n{_DESCRIPTION}", end="")
+        return 0 if argv else 2
+    if argv[0] not in ACTIONS:
+        raise ArgumentsError(f"unknown action {argv[0]!r}: choose of {', '.join(ACTIONS)}")
+    return ACTIONS[argv[0]](argv[1:], f"{prog} {argv[0]}")

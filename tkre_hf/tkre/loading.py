@@ -1,0 +1,87 @@
+"""How the relation extraction pipeline loads its model: a classifier, or a few-shot one with its relations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PretrainedConfig, pipeline
+from transformers.utils.hub import cached_file
+
+from tkre_hf.errors import TkreError
+
+from .configuration_tkre import TKREConfig
+from .modeling_classification import TKREForRelationClassification
+from .modeling_tkre import TKREForFewShotClassification
+from .prototypes import PROTOTYPES, RELATIONS, RelationPrototypes
+
+_HUB_SETTINGS = ("cache_dir", "revision", "token", "local_files_only")
+
+
+class RelationExtractionModel:
+    """What the pipeline loads a checkpoint with: a classifier where it holds one, else a few-shot model."""
+
+    @classmethod
+    def from_pretrained(cls, name: str, **kwargs: Any) -> TKREForFewShotClassification | TKREForRelationClassification:
+        """Loads a checkpoint, and the relations beside it if there are any.
+
+        Args:
+            name: Folder or Hub id.
+            **kwargs: As of any ``from_pretrained``.
+
+        Raises:
+            TkreError: It holds another kind of model, or the relations beside it are broken.
+        """
+        settings = {key: kwargs[key] for key in _HUB_SETTINGS if kwargs.get(key) is not None}
+        config, _ = PretrainedConfig.get_config_dict(name, **settings)
+        if config.get("model_type") != TKREConfig.model_type:
+            raise TkreError(f"{name} holds no TKRE model; its model type is {config.get('model_type', 'unknown')}")
+        if config.get("architectures") == [TKREForRelationClassification.__name__]:
+            return TKREForRelationClassification.from_pretrained(name, **kwargs)
+        model = TKREForFewShotClassification.from_pretrained(name, **kwargs)
+        found = {file: _optional_file(name, file, settings) for file in (PROTOTYPES, RELATIONS)}
+        paths = [path for path in found.values() if path is not None]
+        if len(paths) == 1:
+            missing = next(file for file, path in found.items() if path is None)
+            raise TkreError(f"{name} has no {missing}, which belongs to {Path(paths[0]).name}: fit the relations anew")
+        if paths:
+            # For the pipeline to take; the model itself knows nothing of it.
+            vars(model)["saved_prototypes"] = RelationPrototypes.load(*paths)
+        return model
+
+
+def _optional_file(name: str, file: str, settings: dict[str, Any]) -> str | None:
+    return cached_file(
+        name,
+        file,
+        **settings,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+
+
+def load_pipeline(model: str, ner: str | None = None, device: str | None = None) -> Any:
+    """``pipeline("relation-extraction")``, whose errors are one sentence.
+
+    Args:
+        model: Folder or Hub id.
+        ner: Likewise, of a token classification model.
+        device: Such as ``cuda:1``; the accelerator by default, if there is one.
+
+    Returns:
+        A ``RelationExtractionPipeline``.
+
+    Raises:
+        TkreError: There is no such folder or Hub id, or it holds another kind of model.
+    """
+    make: Any = pipeline
+    found = None
+    for task, name in (("token-classification", ner), ("relation-extraction", model)):
+        options = {"ner": found} if task == "relation-extraction" else {}
+        try:
+            found = make(task, model=name, device=device, **options) if name is not None else None
+        except OSError as error:
+            first = str(error).strip().splitlines()[0]
+            raise TkreError(f"the checkpoint {name} can't be loaded: {first}") from error
+    return found
