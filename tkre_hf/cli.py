@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("train stage 1 or 2, or a classifier from K labelled rows of each relation", "tkre_hf.training_cli"),
     "relations": ("teach a checkpoint relations by labelled sentences or descriptions", "tkre_hf.relations_cli"),
     "predict": ("extract relations from sentences, JSON lines in and out", "tkre_hf.prediction_cli"),
+    "serve": ("try a checkpoint in the browser, or write a Space for the Hub", "tkre_hf.serve.cli"),
     "evaluate": ("measure a checkpoint's few-shot accuracy", "tkre_hf.evaluation.cli"),
     "hin": ("pre-train on a typed network, embed its nodes, find similar ones", "tkre_hf.hin_cli"),
 }

@@ -61,13 +61,20 @@ def launch_settings() -> dict[str, Any]:
     """What ``Blocks.launch`` is given: style and limits. Nothing on the page comes from another server."""
     return {
         "css": (files(__package__) / "style.css").read_text(encoding="utf-8"),
-        "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        "theme": _theme(),
         "app_kwargs": {"middleware": [Middleware(limits.BodyLimit)]},
         "max_file_size": limits.BODY_BYTES,
         "footer_links": ["api"],
         "run_history": False,
         "ssr_mode": False,
     }
+
+
+def _theme() -> gr.themes.Base:
+    theme = gr.themes.Default("indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    # The default's grey is too pale to read on white.
+    grey = {"body_text_color_subdued": "*neutral_600", "block_info_text_color": "*neutral_600"}
+    return theme.set(**grey)
 
 
 def _told(function: Callable[..., Any]) -> Callable[..., Any]:

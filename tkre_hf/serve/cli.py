@@ -15,6 +15,7 @@ from tkre_hf.data import load_records, load_relation_info
 from tkre_hf.data.reading import RowView
 from tkre_hf.errors import TkreError
 from tkre_hf.tkre.inputs import read_sentence
+from tkre_hf.tkre.loading import load_pipeline
 from tkre_hf.tkre.pipeline import RelationExtractionPipeline
 
 _DESCRIPTION = """Extracts relations in the browser, with a classifier or with relations that every visitor teaches.
@@ -48,9 +49,7 @@ class ServeArguments:
     device: str | None = field(
         default=None, metadata={"help": "Such as cpu or cuda:1; the accelerator by default, if there is one."}
     )
-    host: str = field(
-        default="127.0.0.1", metadata={"help": "Address to listen at; 0.0.0.0 lets other machines in."}
-    )
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen at; 0.0.0.0 lets other machines in."})
     port: int = field(default=7860, metadata={"help": "Port to listen at; 0 takes a free one."})
     share: bool = field(
         default=False, metadata={"help": "Let anybody in by a public address, through Gradio's servers."}

@@ -18,7 +18,7 @@ from . import limits
 _MARKED = re.compile(r"\[([^\[\]]+)\]")
 # A sentence ends where a point, and what closes with it, is followed by white space and a capital or what opens one.
 _END = re.compile(r"[.!?][\"'”’)]*\s+(?=[\"'“‘(]?[^\W_a-z])|\n+")
-_COLUMNS = ("head", "relation", "tail", "score", "sentence")
+COLUMNS = ("head", "relation", "tail", "score", "sentence")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ def extract(pipe: RelationExtractionPipeline, paragraph: str, least: float, batc
     if not pairs:
         raise TkreError("there are no two entities in one sentence, and relations are sought within sentences")
     if pairs > limits.PAIRS:
-        raise TkreError(f"the entities make {pairs:,} pairs; at most {limits.PAIRS:,} are tried: take a part of the text")
+        raise TkreError(
+            f"the entities make {pairs:,} pairs; at most {limits.PAIRS:,} are tried: take a part of the text"
+        )
     triples: dict[tuple[str, str, str], Triple] = {}
     sentences = [sentence for sentence in sentences if sentence.pairs]
     for sentence, entries in zip(sentences, pipe(sentences, batch_size=batch_size), strict=True):
@@ -117,7 +119,7 @@ def extract(pipe: RelationExtractionPipeline, paragraph: str, least: float, batc
         scores: dict[frozenset[int], float] = {}
         for entry in entries:
             pair = frozenset((entry["head"]["start"], entry["tail"]["start"]))
-            if entry["score"] <= scores.get(pair, 0.0):
+            if entry["head"]["text"] == entry["tail"]["text"] or entry["score"] <= scores.get(pair, 0.0):
                 continue
             scores[pair], better[pair] = entry["score"], None
             if entry["relation"] is not None and entry["score"] >= least:
@@ -134,7 +136,7 @@ def to_csv(triples: Sequence[Triple]) -> str:
     """The triples as a table, with a line of column names."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(_COLUMNS)
+    writer.writerow(COLUMNS)
     for triple in triples:
         writer.writerow([triple.head, triple.relation, triple.tail, f"{triple.score:.4f}", triple.sentence])
     return text.getvalue()

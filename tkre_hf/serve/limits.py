@@ -81,7 +81,9 @@ class BodyLimit:
         await self.app(scope, replay, send)
 
     async def _refuse(self, send: Send) -> None:
-        body = json.dumps({"error": f"the request is larger than {self.limit:,} bytes, the most that is read"}).encode()
+        body = json.dumps(
+            {"error": f"the request is larger than {self.limit:,} bytes, the most that is read"}
+        ).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         # The rest of the body stays unread, so the connection is of no further use.
         headers.append((b"connection", b"close"))

@@ -10,7 +10,7 @@ from typing import Any
 from tkre_hf.tkre.attribution import WordEffect
 from tkre_hf.tkre.prototypes import RelationPrototypes
 
-from .extraction import Triple, to_csv
+from .extraction import COLUMNS, Triple, to_csv
 
 NONE = "none of the above"
 _SHOWN = 12
@@ -38,8 +38,8 @@ def ranking(entries: Sequence[Mapping[str, Any]]) -> str:
         )
     rest = len(entries) - len(shown)
     more = note(f"and {rest} relations more, all less likely") if rest else ""
-    head = '<tr><th scope="col">relation</th><th></th><th scope="col">score</th><th scope="col">similarity</th></tr>'
-    return f'<table class="tkre-ranking"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>{more}'
+    head = ("relation", "", "score", "similarity")
+    return _table("tkre-ranking", head, rows) + more
 
 
 def words(text: str, result: Mapping[str, Any], effects: Sequence[WordEffect]) -> str:
@@ -57,7 +57,7 @@ def words(text: str, result: Mapping[str, Any], effects: Sequence[WordEffect]) -
     for role in ("head", "tail"):
         start, end = result[role]["start"], result[role]["end"]
         inner = escape(text[start:end])
-        parts.append((start, end, f'<span class="tkre-entity tkre-{role}">{inner}<sub>{role}</sub></span>'))
+        parts.append((start, end, f'<span class="tkre-entity tkre-{role}">{inner}<sub> {role}</sub></span>'))
     shown, last = [], 0
     for start, end, part in sorted(parts):
         if start < last:  # an entity inside the other
@@ -84,9 +84,7 @@ def relations(known: RelationPrototypes | None, examples: Mapping[str, Sequence[
         shown = f"<details><summary>{count}</summary><ul>{own}</ul></details>" if own else str(count)
         name = escape(label) if info.name == label else f"{escape(label)} <i>({escape(info.name)})</i>"
         rows.append(f'<tr><th scope="row">{name}</th><td>{escape(info.description)}</td><td>{shown}</td></tr>')
-    columns = ("relation", "description", "examples")
-    head = "".join(f'<th scope="col">{name}</th>' for name in columns)
-    return f'<table class="tkre-relations"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return _table("tkre-relations", ("relation", "description", "examples"), rows)
 
 
 def labels(names: Sequence[str]) -> str:
@@ -95,7 +93,7 @@ def labels(names: Sequence[str]) -> str:
 
 
 def picture(svg: str, triples: Sequence[Triple]) -> str:
-    """The graph as an image, in which no script runs, whatever a name says; its triples are told to who can't see it."""
+    """The graph as an image, in which no script runs whatever a name says, and as text for who can't see it."""
     told = "; ".join(f"{triple.head} – {triple.relation} – {triple.tail}" for triple in triples)
     data = base64.b64encode(svg.encode()).decode()
     return f'<img class="tkre-graph" alt="{escape(told)}" src="data:image/svg+xml;base64,{data}">'
@@ -103,12 +101,17 @@ def picture(svg: str, triples: Sequence[Triple]) -> str:
 
 def triples(found: Sequence[Triple]) -> str:
     """The graph's edges as a table, which can be taken along as CSV: the link holds the file, so no server does."""
-    rows = "".join(
+    rows = [
         f"<tr><td>{escape(triple.head)}</td><td>{escape(triple.relation)}</td><td>{escape(triple.tail)}</td>"
         f"<td>{triple.score:.1%}</td><td>{escape(triple.sentence)}</td></tr>"
         for triple in found
-    )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("head", "relation", "tail", "score", "sentence"))
+    ]
     data = base64.b64encode(to_csv(found).encode()).decode()
     link = f'<a class="tkre-download" download="relations.csv" href="data:text/csv;base64,{data}">Download as CSV</a>'
-    return f'<table class="tkre-triples"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{link}</p>'
+    return f"{_table('tkre-triples', COLUMNS, rows)}<p>{link}</p>"
+
+
+def _table(kind: str, columns: Sequence[str], rows: Sequence[str]) -> str:
+    head = "".join(f'<th scope="col">{name}</th>' for name in columns)
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<div class="tkre-table"><table class="{kind}">{body}</table></div>'

@@ -39,16 +39,15 @@ if __name__ == "__main__":
 ''')
 
 _README = """
-Relation extraction with [tkre_hf](https://pypi.org/project/tkre-hf/): type a sentence, choose two entities, and give
-the relations that you care about by a few examples or by a description. Nothing is trained; every visitor has relations
-of their own.
+Relation extraction with tkre_hf: type a sentence, choose two entities, and give the relations that you care about by a few
+examples or by a description. Nothing is trained; every visitor has relations of their own.
 
 `app.py` starts it, here or with `pip install -r requirements.txt && python app.py`.
 """
 
 
 def export_space(args: ServeArguments) -> str:
-    """Writes ``app.py``, ``requirements.txt``, ``README.md``, tkre_hf itself and, where it is a folder, the checkpoint.
+    """Writes ``app.py``, ``requirements.txt``, ``README.md``, tkre_hf itself and, if it is a folder, the checkpoint.
 
     Args:
         args: As for serving; host, port, device and sharing are the Space's own business.
@@ -90,10 +89,7 @@ def export_space(args: ServeArguments) -> str:
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
     (folder / "README.md").write_text(_front_matter(args.model, source.is_dir()) + _README, encoding="utf-8")
     (folder / ".gitattributes").write_text(_ATTRIBUTES, encoding="utf-8")
-    return (
-        f"A Space is in {folder}. To publish it:\n\n"
-        f"  hf upload YOUR_NAME/YOUR_SPACE {folder} --repo-type space\n"
-    )
+    return f"A Space is in {folder}. To publish it:\n\n  hf upload YOUR_NAME/YOUR_SPACE {folder} --repo-type space\n"
 
 
 def _files(args: ServeArguments) -> dict[str, str]:
