@@ -71,7 +71,9 @@ def launch_settings() -> dict[str, Any]:
 
 
 def _theme() -> gr.themes.Base:
-    theme = gr.themes.Default("indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    theme = gr.themes.Default(
+        primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
     # The default's grey is too pale to read on white.
     grey = {"body_text_color_subdued": "*neutral_600", "block_info_text_color": "*neutral_600"}
     return theme.set(**grey)
@@ -186,8 +188,7 @@ def _sentence_tab(extractor: Extractor, session: gr.State) -> None:
         _told(read_words), text, picker, queue=False, show_progress="hidden", trigger_mode="always_last",
         api_visibility="private",
     )  # fmt: skip
-    predict.click(_told(ranking), asked, answer, **_ON_MODEL)
-    text.submit(_told(ranking), asked, answer, **_ON_MODEL)
+    gr.on([predict.click, text.submit], _told(ranking), asked, answer, **_ON_MODEL)
     threshold.release(again, asked, answer, **_ON_MODEL)
     kept = [session, listed, relation]
     given = [relation, description, examples, session]

@@ -50,7 +50,7 @@ class ServeArguments:
         default=None, metadata={"help": "Such as cpu or cuda:1; the accelerator by default, if there is one."}
     )
     host: str = field(default="127.0.0.1", metadata={"help": "Address to listen at; 0.0.0.0 lets other machines in."})
-    port: int = field(default=7860, metadata={"help": "Port to listen at; 0 takes a free one."})
+    port: int = field(default=7860, metadata={"help": "Port to listen at; 0 takes the first free one from 7860 on."})
     share: bool = field(
         default=False, metadata={"help": "Let anybody in by a public address, through Gradio's servers."}
     )
@@ -123,7 +123,7 @@ def main(argv: Sequence[str], prog: str) -> int:
     parsed: tuple[Any, ...] = parse_arguments((ServeArguments,), argv, _DESCRIPTION)
     args: ServeArguments = parsed[0]
     if not 0 <= args.port <= 65535:
-        raise TkreError(f"port is {args.port}; expected a number up to 65535, or 0 for any that is free")
+        raise TkreError(f"port is {args.port}; expected a number up to 65535, or 0 for one that is free")
     if args.export_space is not None:
         from .space import export_space
 

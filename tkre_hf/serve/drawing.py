@@ -38,7 +38,8 @@ def draw(triples: Sequence[Triple]) -> str:
         An SVG image, in which the names are text, whatever their script.
     """
     places, (width, height) = _places(triples)
-    figure = Figure(figsize=(width, height))
+    # An SVG is drawn at 72 dots an inch, and the boxes are measured in dots.
+    figure = Figure(figsize=(width, height), dpi=72)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     axes.set_axis_off()
     style = {"ha": "center", "va": "center"}
@@ -101,7 +102,7 @@ def _places(triples: Sequence[Triple]) -> tuple[dict[str, Point], Point]:
         nodes = [node for node in graph if node in part]
         if len(nodes) <= 2:
             own = {node: (float(i), 0.0) for i, node in enumerate(nodes)}
-            half_width, half_height = 1.5, 0.0
+            half_width, half_height = 1.8, 0.0
         else:
             method = nx.kamada_kawai_layout if len(nodes) <= _EXACT else nx.spring_layout
             seed = {} if len(nodes) <= _EXACT else {"seed": 0}

@@ -115,10 +115,10 @@ def extract(pipe: RelationExtractionPipeline, paragraph: str, least: float, batc
     triples: dict[tuple[str, str, str], Triple] = {}
     sentences = [sentence for sentence in sentences if sentence.pairs]
     for sentence, entries in zip(sentences, pipe(sentences, batch_size=batch_size), strict=True):
-        better: dict[frozenset[int], Triple | None] = {}
-        scores: dict[frozenset[int], float] = {}
+        better: dict[frozenset[tuple[int, int]], Triple | None] = {}
+        scores: dict[frozenset[tuple[int, int]], float] = {}
         for entry in entries:
-            pair = frozenset((entry["head"]["start"], entry["tail"]["start"]))
+            pair = frozenset((entry[role]["start"], entry[role]["end"]) for role in ("head", "tail"))
             if entry["head"]["text"] == entry["tail"]["text"] or entry["score"] <= scores.get(pair, 0.0):
                 continue
             scores[pair], better[pair] = entry["score"], None

@@ -39,8 +39,8 @@ if __name__ == "__main__":
 ''')
 
 _README = """
-Relation extraction with tkre_hf: type a sentence, choose two entities, and give the relations that you care about by a few
-examples or by a description. Nothing is trained; every visitor has relations of their own.
+Relation extraction with tkre_hf: type a sentence, choose two entities, and give the relations that you care about by a
+few examples or by a description. Nothing is trained; every visitor has relations of their own.
 
 `app.py` starts it, here or with `pip install -r requirements.txt && python app.py`.
 """
@@ -105,7 +105,7 @@ def _copy_checkpoint(source: Path, target: Path) -> None:
 
 
 def _requirements() -> list[str]:
-    """The package's dependencies with those of its page; gradio is installed by the Space, as README.md says which."""
+    """What the package and its page need."""
     try:
         declared = metadata.requires("tkre-hf") or []
     except metadata.PackageNotFoundError:
