@@ -74,7 +74,7 @@ class Visitor:
         self.find(css).click()
 
     def ranking(self) -> str:
-        return str(self.find("#ranking").text)
+        return "".join(table.text for table in self.all("#ranking table"))
 
     def tab(self, name: str) -> None:
         next(button for button in self.all("button[role=tab]") if button.text == name).click()
@@ -150,7 +150,7 @@ def test_the_keyboard_is_enough(driver: Any, page: Page) -> None:
     press(Keys.ARROW_LEFT)
     press("h")
     assert visitor.chosen("head") == ["for"] and visitor.chosen("tail") == ["Elba"]
-    visitor.find("#sentence textarea").send_keys(Keys.ENTER)
+    visitor.find("#sentence textarea").send_keys(Keys.SHIFT, Keys.ENTER)
     visitor.until(lambda: visitor.find("#words .tkre-head").text.startswith("for"))
 
 

@@ -100,7 +100,7 @@ def _sentence_tab(extractor: Extractor, session: gr.State) -> None:
             text = gr.Textbox(
                 _SENTENCE,
                 label="Sentence",
-                info="Head and tail are marked as here, or chosen below.",
+                info="Mark head and tail, as in [E1]Oslo[/E1] is in [E2]Norway[/E2], or choose them below.",
                 lines=2,
                 max_lines=8,
                 elem_id="sentence",
@@ -142,15 +142,15 @@ def _sentence_tab(extractor: Extractor, session: gr.State) -> None:
                 )
                 examples = gr.Textbox(
                     label="Examples",
-                    info="One a line: [E1]Oslo[/E1] is the capital of [E2]Norway[/E2].",
+                    info="One a line, with marks; or add the sentence on the left.",
                     lines=3,
                     max_lines=10,
                     elem_id="examples",
                 )
             with gr.Row(visible=extractor.learns):
-                add = gr.Button("Add", variant="primary", elem_id="add")
-                add_sentence = gr.Button("Add the sentence on the left", elem_id="add-sentence")
-                remove = gr.Button("Remove", variant="stop", elem_id="remove")
+                add = gr.Button("Add", variant="primary", min_width=90, elem_id="add")
+                add_sentence = gr.Button("Add the sentence", min_width=150, elem_id="add-sentence")
+                remove = gr.Button("Remove", variant="stop", min_width=90, elem_id="remove")
 
     def ranking(text: Any, picked: Any, threshold: Any, session: Session) -> tuple[str, str]:
         sentence = chosen(text, picked)

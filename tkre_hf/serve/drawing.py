@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import networkx as nx
@@ -22,7 +23,7 @@ Point = tuple[float, float]
 _LOCK = threading.Lock()
 _LONGEST = 40
 # In inches: around each connected part of the graph, and how wide several of them side by side may be.
-_MARGIN, _WIDTH = (2.2, 0.9), 12.0
+_MARGIN, _WIDTH = (2.2, 0.9), 15.0
 # More entities take long to be placed by their distances in the graph.
 _EXACT = 60
 _NODE, _EDGE, _TEXT = "#dbeafe", "#64748b", "#0f172a"
@@ -42,10 +43,10 @@ def draw(triples: Sequence[Triple]) -> str:
     figure = Figure(figsize=(width, height), dpi=72)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     axes.set_axis_off()
-    style = {"ha": "center", "va": "center"}
+    style: dict[str, Any] = {"ha": "center", "va": "center"}
     boxes, texts, bends = {}, [], []
     for node, place in places.items():
-        box = {"boxstyle": "round,pad=0.4", "facecolor": _NODE, "edgecolor": _EDGE}
+        box: dict[str, Any] = {"boxstyle": "round,pad=0.4", "facecolor": _NODE, "edgecolor": _EDGE}
         texts.append(axes.text(*place, _short(node), fontsize=11, color=_TEXT, bbox=box, zorder=3, **style))
         boxes[node] = texts[-1]
     parallel: Counter[frozenset[str]] = Counter()
@@ -106,7 +107,7 @@ def _places(triples: Sequence[Triple]) -> tuple[dict[str, Point], Point]:
         else:
             method = nx.kamada_kawai_layout if len(nodes) <= _EXACT else nx.spring_layout
             seed = {} if len(nodes) <= _EXACT else {"seed": 0}
-            own = {node: tuple(map(float, place)) for node, place in method(graph.subgraph(nodes), **seed).items()}
+            own = {node: (float(x), float(y)) for node, (x, y) in method(graph.subgraph(nodes), **seed).items()}
             half_width, half_height = 1.5 * len(nodes) ** 0.5, 0.8 * len(nodes) ** 0.5
         width, height = 2 * half_width + _MARGIN[0], 2 * half_height + _MARGIN[1]
         if left and left + width > _WIDTH:

@@ -18,6 +18,9 @@ from . import limits
 _MARKED = re.compile(r"\[([^\[\]]+)\]")
 # A sentence ends where a point, and what closes with it, is followed by white space and a capital or what opens one.
 _END = re.compile(r"[.!?][\"'”’)]*\s+(?=[\"'“‘(]?[^\W_a-z])|\n+")
+# How much more the direction against the text's order has to score. A relation known by its description alone scores
+# much alike both ways.
+_CLEARLY = 0.1
 COLUMNS = ("head", "relation", "tail", "score", "sentence")
 
 
@@ -61,7 +64,7 @@ def read_paragraph(text: str) -> list[Sentence]:
     text = "".join([*plain, text[last:]])
     if not text.strip():
         raise TkreError("type a paragraph first")
-    sentences = []
+    sentences: list[Sentence] = []
     for start, end in _sentences(text, entities):
         row: dict[str, object] = {"text": text[start:end]}
         if entities:
@@ -84,8 +87,8 @@ def _sentences(text: str, entities: Sequence[tuple[int, int]]) -> Iterator[tuple
 def extract(pipe: RelationExtractionPipeline, paragraph: str, least: float, batch_size: int = 32) -> list[Triple]:
     """Finds the relations between the entities of each sentence.
 
-    Of a pair's two directions, the one with the higher score is taken; what is found several times counts once, with
-    its highest score.
+    Of a pair's two directions, that in the order of the text is taken, or the other where its score is clearly higher;
+    what is found several times counts once, with its highest score.
 
     Args:
         pipe: The pipeline; with ``ner`` it finds the entities where none are marked.
@@ -119,7 +122,10 @@ def extract(pipe: RelationExtractionPipeline, paragraph: str, least: float, batc
         scores: dict[frozenset[tuple[int, int]], float] = {}
         for entry in entries:
             pair = frozenset((entry[role]["start"], entry[role]["end"]) for role in ("head", "tail"))
-            if entry["head"]["text"] == entry["tail"]["text"] or entry["score"] <= scores.get(pair, 0.0):
+            if entry["head"]["text"] == entry["tail"]["text"]:
+                continue
+            # The direction that follows the text comes first.
+            if pair in scores and entry["score"] <= scores[pair] + _CLEARLY:
                 continue
             scores[pair], better[pair] = entry["score"], None
             if entry["relation"] is not None and entry["score"] >= least:
