@@ -14,6 +14,7 @@ from tkre_hf.errors import TkreError
 from tkre_hf.serve.extraction import Triple, extract, read_paragraph, to_csv
 from tkre_hf.tkre.pipeline import RelationExtractionPipeline
 
+from ..conftest import RELATIONS
 from .conftest import HOSTILE
 
 PARAGRAPH = (
@@ -88,6 +89,12 @@ def test_none_of_the_above_and_a_name_twice_are_no_edges(pipe: RelationExtractio
 def test_what_is_found_twice_counts_once(pipe: RelationExtractionPipeline) -> None:
     pipe.na_threshold = 0.0
     assert len(extract(pipe, "[Kiel] belongs to [Elba]. [Kiel] belongs to [Elba].", 0.0)) == 1
+    # Whichever way round it is told: one of the two sentences is the surer one.
+    for label in list(RELATIONS)[1:]:
+        pipe.remove(label)
+    both = ["[Kiel] belongs to [Elba].", "[Elba] belongs to [Jena], [Kiel] too."]
+    alone = [triple for text in both for triple in extract(pipe, text, 0.0)]
+    assert len(alone) == 4 and len(extract(pipe, " ".join(both), 0.0)) == 3
 
 
 def test_entities_are_found_where_none_are_marked(pipe: RelationExtractionPipeline) -> None:

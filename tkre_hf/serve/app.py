@@ -149,7 +149,7 @@ def _sentence_tab(extractor: Extractor, session: gr.State) -> None:
                 )
             with gr.Row(visible=extractor.learns):
                 add = gr.Button("Add", variant="primary", min_width=90, elem_id="add")
-                add_sentence = gr.Button("Add the sentence", min_width=150, elem_id="add-sentence")
+                add_sentence = gr.Button("Add sentence", min_width=120, elem_id="add-sentence")
                 remove = gr.Button("Remove", variant="stop", min_width=90, elem_id="remove")
 
     def ranking(text: Any, picked: Any, threshold: Any, session: Session) -> tuple[str, str]:

@@ -49,12 +49,12 @@ def draw(triples: Sequence[Triple]) -> str:
         box: dict[str, Any] = {"boxstyle": "round,pad=0.4", "facecolor": _NODE, "edgecolor": _EDGE}
         texts.append(axes.text(*place, _short(node), fontsize=11, color=_TEXT, bbox=box, zorder=3, **style))
         boxes[node] = texts[-1]
-    parallel: Counter[frozenset[str]] = Counter()
+    parallel: Counter[tuple[str, str]] = Counter()
     for triple in triples:
         (x0, y0), (x1, y1) = places[triple.head], places[triple.tail]
-        # Relations between the same two entities: each a little more bent than the one before, to the same side.
-        ends = frozenset((triple.head, triple.tail))
-        bend = (0.12 + 0.25 * parallel[ends]) * (1 if triple.head < triple.tail else -1)
+        # Each relation from one entity to another is more bent than the one before; those back bend to the other side.
+        ends = triple.head, triple.tail
+        bend = 0.12 + 0.25 * parallel[ends]
         parallel[ends] += 1
         bends.append(bend)
         # The middle of the curve that arc3 draws.

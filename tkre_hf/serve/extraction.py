@@ -115,7 +115,7 @@ def extract(pipe: RelationExtractionPipeline, paragraph: str, least: float, batc
         raise TkreError(
             f"the entities make {pairs:,} pairs; at most {limits.PAIRS:,} are tried: take a part of the text"
         )
-    triples: dict[tuple[str, str, str], Triple] = {}
+    triples: dict[tuple[frozenset[str], str], Triple] = {}
     sentences = [sentence for sentence in sentences if sentence.pairs]
     for sentence, entries in zip(sentences, pipe(sentences, batch_size=batch_size), strict=True):
         better: dict[frozenset[tuple[int, int]], Triple | None] = {}
@@ -132,7 +132,7 @@ def extract(pipe: RelationExtractionPipeline, paragraph: str, least: float, batc
                 head, tail = entry["head"]["text"], entry["tail"]["text"]
                 better[pair] = Triple(head, entry["relation"], tail, entry["score"], sentence.text)
         for triple in filter(None, better.values()):
-            key = (triple.head, triple.relation, triple.tail)
+            key = frozenset((triple.head, triple.tail)), triple.relation
             if key not in triples or triples[key].score < triple.score:
                 triples[key] = triple
     return list(triples.values())
