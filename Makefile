@@ -37,7 +37,7 @@ clean:  ## remove the environments, the site and the tools' caches
 	rm -rf build .venv .venv-min .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp goes first and comes back last: a set-up that was interrupted starts again from nothing.
-.venv/installed: EXTRAS = dev,demo,peft
+.venv/installed: EXTRAS = dev,demo,peft,serve
 .venv/installed: constraints.txt
 .venv-min/installed: EXTRAS = dev,demo,peft,tgi
 .venv-min/installed: constraints-min.txt

@@ -20,6 +20,7 @@ COMMANDS = {
     "relations": ("teach a checkpoint relations by labelled sentences or descriptions", "tkre_hf.relations_cli"),
     "predict": ("extract relations from sentences, JSON lines in and out", "tkre_hf.prediction_cli"),
     "graph": ("make a typed network of sentences, for tkre hin", "tkre_hf.graph_cli"),
+    "serve": ("try a checkpoint in the browser, or write a Space for the Hub", "tkre_hf.serve.cli"),
     "evaluate": ("measure a checkpoint's few-shot accuracy", "tkre_hf.evaluation.cli"),
     "card": ("write or refresh the card of a trained model", "tkre_hf.hub.card"),
     "push": ("publish a trained model or generated knowledge on the Hub", "tkre_hf.hub.publish"),
