@@ -1,4 +1,4 @@
-"""Auto classes know the model families, whichever of transformers and tkre_hf is imported first, and however."""
+"""Auto classes and pipelines know the families, whichever of transformers and tkre_hf comes first, and however."""
 
 from __future__ import annotations
 
@@ -117,6 +117,26 @@ def test_what_others_registered_stays_theirs():
     assert len(messages) == 1 and "model type 'tkre' is already registered" in messages[0], messages
     assert type(AutoConfig.for_model("tkre")) is TheirConfig
     assert tkre_hf.TKREConfig not in MODEL_MAPPING
+    """
+    run(code)
+
+
+def test_pipelines_before_tkre_hf_know_the_task_and_anothers_stays_theirs():
+    code = """
+    import sys
+    from transformers.pipelines import PIPELINE_REGISTRY, Pipeline
+    import tkre_hf
+    task = PIPELINE_REGISTRY.check_task("relation-extraction")[1]
+    assert "tkre_hf.tkre.pipeline" not in sys.modules  # the task's classes come when they are asked for
+    assert task["impl"] is tkre_hf.RelationExtractionPipeline
+    assert [model.__name__ for model in task["pt"]] == ["RelationExtractionModel"]
+
+    class Theirs(Pipeline):
+        pass
+
+    PIPELINE_REGISTRY.register_pipeline("relation-extraction", Theirs)
+    tkre_hf.registry.register()
+    assert PIPELINE_REGISTRY.check_task("relation-extraction")[1]["impl"] is Theirs
     """
     run(code)
 

@@ -10,7 +10,7 @@ from typing import Any
 from tkre_hf.arguments import ArgumentsError, parse_arguments
 from tkre_hf.console import quiet_libraries
 from tkre_hf.data import load_records, load_relation_info
-from tkre_hf.data.reading import RowView, SkippedRows
+from tkre_hf.data.reading import RowView
 from tkre_hf.data.relations import RelationInfo
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import markdown
@@ -18,7 +18,7 @@ from tkre_hf.tkre.inputs import Sentence, read_sentence
 from tkre_hf.tkre.loading import load_pipeline
 from tkre_hf.tkre.pipeline import RelationExtractionPipeline
 
-_DESCRIPTION = """The relations that a checkpoint knows: by a few labelled sentences of each, by descriptions, or by both.
+_DESCRIPTION = """The relations that a checkpoint knows: by labelled sentences, by descriptions, or by both.
 
 tkre relations fit    --model tkre-bert --supports supports.jsonl --relation_info relations.yaml
 tkre relations fit    --model tkre-bert --relation_info relations.yaml
@@ -69,7 +69,7 @@ class FitArguments(_ChangeArguments):
             "relation lacks one of its supports, or else what the checkpoint has."
         },
     )
-    skip_invalid: bool = field(default=False, metadata={"help": "Leave wrong supports out, with a warning."})
+    skip_invalid: bool = field(default=False, metadata={"help": "Leave wrong supports out, and list them."})
 
 
 @dataclass
@@ -82,7 +82,7 @@ class AddArguments(_ChangeArguments):
     supports: str | None = field(
         default=None, metadata={"help": "Labelled sentences; those with its label are taken."}
     )
-    skip_invalid: bool = field(default=False, metadata={"help": "Leave wrong supports out, with a warning."})
+    skip_invalid: bool = field(default=False, metadata={"help": "Leave wrong supports out, and list them."})
 
 
 @dataclass
@@ -156,8 +156,8 @@ def _required(relation: str) -> str:
 
 
 def _supports(source: str, skip_invalid: bool) -> list[Sentence]:
-    skipped = SkippedRows()
-    records = load_records(source, skip_invalid=skip_invalid, skipped=skipped)
+    with quiet_libraries():
+        records = load_records(source, skip_invalid=skip_invalid)  # which lists those left out
     return [read_sentence(RowView(source, record["id"], record)) for record in records]
 
 

@@ -24,7 +24,9 @@ TINY = {
     "training_step": ["--repetitions", "2", "--steps", "2", "--warmup_steps", "1", "--sentences", "4"]
     + ["--relations", "3", "--per_relation", "2"],
     "episodes": ["--repetitions", "2", "--num_episodes", "20", "--plain_episodes", "1", "--setting", "3w2s"],
+    "pipeline_throughput": ["--repetitions", "2", "--sentences", "6", "--batch_size", "4", "--relations", "3"],
 }
+PLAIN = {"pipeline_throughput": "encoder alone"}
 
 
 @pytest.fixture
@@ -55,16 +57,30 @@ def test_a_benchmark_writes_its_rows(
     load(name).main()
     rows = read_rows(output)
     settings = list(dict.fromkeys(row.setting for row in rows))
-    assert len(settings) == {"training_step": 2, "episodes": 1}[name] and len(rows) == 9 * len(settings)
+    assert len(settings) == (2 if name == "training_step" else 1) and len(rows) == 9 * len(settings)
     assert all(row.value > 0 and row.n == 2 and row.benchmark == name and "threads" in row.machine for row in rows)
     for setting in settings:
         found = {row.system: row.value for row in rows if row.setting == setting}
         assert all(
             found[f"{way}, min"] <= found[f"{way}, median"] <= found[f"{way}, max"]
-            for way in ("tkre_hf", "straightforward", "ratio")
+            for way in ("tkre_hf", PLAIN.get(name, "straightforward"), "ratio")
         )
     assert "| ratio, median" in capsys.readouterr().out
     assert (tmp_path / "benchmarks.md").exists()
+
+
+def test_the_pipelines_batches_are_its_encoders(
+    load: Any, real_text_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = load("pipeline_throughput")
+    args = module.BenchmarkArguments(backbone=str(real_text_backbone), sentences=10, batch_size=4, relations=3)
+    benchmark = module.PipelineBenchmark(args)
+    seen: list[torch.Tensor] = []
+    encoder = benchmark.pipe.model.tkre.encoder
+    encoder.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True)
+    for run in (benchmark.pipeline, benchmark.encoder):
+        assert run() > 0
+    assert len(seen) == 6 and all(map(torch.equal, seen[:3], seen[3:]))
 
 
 def test_walks_write_their_rows(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
 from transformers import PretrainedConfig, pipeline
 from transformers.utils.hub import cached_file
 
@@ -81,7 +82,7 @@ def load_pipeline(model: str, ner: str | None = None, device: str | None = None)
         options = {"ner": found} if task == "relation-extraction" else {}
         try:
             found = make(task, model=name, device=device, **options) if name is not None else None
-        except OSError as error:
+        except (OSError, HFValidationError) as error:
             first = str(error).strip().splitlines()[0]
             raise TkreError(f"the checkpoint {name} can't be loaded: {first}") from error
     return found

@@ -214,12 +214,11 @@ class RelationExtractionPipeline(ChunkPipeline):
         return self
 
     def save_relations(self, save_directory: str | os.PathLike[str]) -> None:
-        """Writes the relations alone beside the checkpoint that they were made with.
-
-        Raises:
-            TkreError: There are none.
-        """
-        self._known().save(os.fspath(save_directory))
+        """Writes the relations alone, beside the checkpoint that made them; where there are none, their files go."""
+        for file in (PROTOTYPES, RELATIONS):
+            Path(save_directory, file).unlink(missing_ok=True)
+        if self.prototypes is not None:
+            self.prototypes.save(Path(save_directory))
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Writes model, processor and relations: a folder, to load or to upload, that is the pipeline.
@@ -231,10 +230,7 @@ class RelationExtractionPipeline(ChunkPipeline):
         folder = Path(save_directory)
         self.model.save_pretrained(folder, **kwargs)
         self.processor.save_pretrained(folder)
-        for file in (PROTOTYPES, RELATIONS):
-            (folder / file).unlink(missing_ok=True)
-        if self.prototypes is not None:
-            self.prototypes.save(folder)
+        self.save_relations(folder)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Extracts the relations of a sentence, or of several.

@@ -1,0 +1,197 @@
+"""``tkre relations`` and ``tkre predict``, called in this process: what they write, and how they refuse."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tkre_hf.cli import main
+from tkre_hf.tkre.modeling_tkre import TKREForPreTraining
+from tkre_hf.tkre.processing_tkre import TKREProcessor
+
+MARKED = "[E1]Kiel[/E1] is the capital of [E2]Elba[/E2] ."
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def checkpoint(backbone: Path, tmp_path: Path) -> Path:
+    """A folder with a TKRE model and without relations."""
+    folder = tmp_path / "checkpoint"
+    processor = TKREProcessor.from_backbone(str(backbone), max_length=30)
+    model = TKREForPreTraining.from_backbone(str(backbone), len(processor.tokenizer), processor.new_tokens)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Calls ``tkre`` and gives its exit code, output and errors: ``run("predict", "--model", folder)``."""
+
+    def call(*argv: str | Path, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        capsys.readouterr()
+        code = main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def lines(*rows: Any) -> str:
+    return "".join(f"{json.dumps(row)}\n" for row in rows)
+
+
+def test_relations_are_taught_and_then_extracted(
+    checkpoint: Path, corpus_files: tuple[Path, Path], run: Run, tmp_path: Path
+) -> None:
+    supports, info = corpus_files
+    code, out, _ = run("relations", "fit", "--model", checkpoint, "--supports", supports, "--relation_info", info)
+    assert code == 0 and f"Written to {checkpoint}" in out
+    assert "| capital " in out and "| 8 " in out and "city that rules a country" in out
+    assert "None of the above: where no similarity reaches 0." in out
+    assert {"prototypes.safetensors", "relations.json"} <= {file.name for file in checkpoint.iterdir()}
+
+    rows = [
+        {"id": "a", "text": "Kiel is the capital of Elba .", "head": [0, 4], "tail": [23, 27]},
+        {"text": "Kiel is the capital of Elba .", "entities": [[0, 4], [23, 27]]},
+        {"words": ["Kiel", "is", "the", "capital", "of", "Elba"], "head": [0, 1], "tail": [5, 6]},
+        {"text": MARKED},
+    ]
+    source, results = tmp_path / "mine.jsonl", tmp_path / "found.jsonl"
+    source.write_text(lines(*rows))
+    assert run("predict", "--model", checkpoint, "--input", source, "--output", results, "--top_k", "7")[:2] == (0, "")
+    found = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [row["id"] for row in found] == ["a", "mine-2", "mine-3", "mine-4"]
+    assert [len(row["relations"]) for row in found] == [7, 14, 7, 7]
+    assert found[0]["relations"][0]["head"] == {"start": 0, "end": 4, "text": "Kiel"}
+    assert {entry["relation"] for entry in found[0]["relations"]} == {
+        "crosses", "capital", "author", "mother", "employer", "part_of", None
+    }  # fmt: skip
+    code, out, _ = run("predict", "--model", checkpoint, "--top_k", "7", stdin=lines(*rows))
+    assert code == 0 and [json.loads(line)["id"] for line in out.splitlines()] == [
+        "a",
+        "stdin-2",
+        "stdin-3",
+        "stdin-4",
+    ]
+    assert [json.loads(line)["relations"] for line in out.splitlines()] == [row["relations"] for row in found]
+    code, out, _ = run("predict", "--model", checkpoint, "--text", MARKED, MARKED)
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["text-1", "text-2"]
+
+
+def test_one_relation_comes_and_goes(
+    checkpoint: Path, corpus_files: tuple[Path, Path], run: Run, tmp_path: Path
+) -> None:
+    supports, info = corpus_files
+    chosen = ["--relation_info", info, "--relations", "capital", "author", "--na_threshold", "0.5"]
+    assert run("relations", "fit", "--model", checkpoint, *chosen)[0] == 0
+    copy = tmp_path / "copy"
+    added = ["--relation", "crosses", "--supports", supports, "--description", "what a bridge leads over"]
+    code, out, _ = run("relations", "add", "--model", checkpoint, *added, "--output", copy)
+    assert code == 0 and f"Written to {copy}" in out
+    code, out, _ = run("relations", "list", "--model", copy)
+    assert code == 0 and "None of the above: where no similarity reaches 0.500" in out
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")]
+    assert table[2:] == [
+        ["capital", "0", "capital of", "city that rules a country"],
+        ["author", "0", "author", "who wrote a book"],
+        ["crosses", "8", "crosses", "what a bridge leads over"],
+    ]
+    assert run("relations", "remove", "--model", copy, "--relation", "capital")[0] == 0
+    assert "capital" not in run("relations", "list", "--model", copy)[1]
+    assert "capital" in run("relations", "list", "--model", checkpoint)[1]
+    for relation in ("author", "crosses"):
+        run("relations", "remove", "--model", copy, "--relation", relation)
+    assert run("relations", "list", "--model", copy)[1] == "no relations yet\n"
+
+
+def test_wrong_rows_are_named_or_skipped(checkpoint: Path, corpus_files: tuple[Path, Path], run: Run) -> None:
+    assert run("relations", "fit", "--model", checkpoint, "--relation_info", corpus_files[1])[0] == 0
+    too_long = {"text": "Kiel " * 40 + "Elba", "head": [0, 199], "tail": [200, 204]}
+    rows = [
+        json.dumps({"text": MARKED}),
+        "",
+        '{"text": ',
+        json.dumps({"text": "Kiel", "head": [0, 9], "tail": [0, 4]}),
+        json.dumps(too_long),
+        json.dumps({"text": "Kiel and Elba"}),
+        json.dumps({"text": MARKED, "id": ""}),
+        json.dumps({"text": MARKED}),
+    ]
+    reasons = [
+        "stdin, line 3: broken JSON",
+        "stdin, line 4, field 'head': the span [0, 9) lies outside the sentence's 4 characters",
+        "stdin, line 5: the two entities alone take",
+        "stdin, line 6: no entities are given",
+        "stdin, line 7, field 'id': expected a non-empty string",
+    ]
+    for row, reason in zip(rows[2:7], reasons, strict=True):
+        number = rows.index(row)
+        code, out, err = run("predict", "--model", checkpoint, "--batch_size", "1", stdin="\n" * number + row)
+        assert code == 2 and out == "" and err.startswith(f"tkre predict: {reason}") and len(err.splitlines()) == 1
+    code, out, err = run("predict", "--model", checkpoint, "--skip_invalid", stdin="\n".join(rows))
+    assert code == 0 and [json.loads(line)["id"] for line in out.splitlines()] == ["stdin-1", "stdin-8"]
+    first, *skipped = err.splitlines()
+    assert first == "skipped 5 wrong rows"
+    assert all(reason in line for reason, line in zip(reasons, skipped, strict=True))
+
+
+def test_wrong_supports_are_named_or_skipped(
+    checkpoint: Path, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    supports = tmp_path / "supports.jsonl"
+    good = {"text": "Kiel rules Elba", "head": [0, 4], "tail": [11, 15], "relation": "capital"}
+    supports.write_text(lines(good, {**good, "tail": [11, 99]}))
+    fit = ["relations", "fit", "--model", checkpoint, "--supports", supports]
+    code, _, err = run(*fit)
+    assert code == 2 and err.startswith(f"tkre relations: {supports}, line 2, field 'tail': ")
+    assert run(*fit, "--skip_invalid")[0] == 0
+    assert caplog.text.count("line 2, field 'tail'") == 1
+    supports.write_text(lines(good, {**good, "text": "Kiel " * 40 + "Elba", "head": [0, 199], "tail": [200, 204]}))
+    code, _, err = run(*fit)
+    assert code == 2 and err.startswith(f"tkre relations: {supports}, row supports-2: the two entities alone take")
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["relations"], None),
+        (["relations", "index"], "unknown action 'index': choose of fit, add, remove, list"),
+        (["relations", "fit", "--model", "CHECKPOINT"], "give --supports, --relation_info, or both"),
+        (["relations", "fit", "--model", "CHECKPOINT", "--relation_info", "INFO", "--relations", "x"], "names 'x'"),
+        (["relations", "add", "--model", "CHECKPOINT"], "--relation is missing"),
+        (["relations", "add", "--model", "CHECKPOINT", "--relation", "x", "--supports", "ROWS"], "no sentence of 'x'"),
+        (["relations", "remove", "--model", "CHECKPOINT", "--relation", "x"], "there are no relations yet"),
+        (["relations", "list", "--model", "no/such/folder"], "the checkpoint no/such/folder can't be loaded"),
+        (["relations", "list", "--model", "BACKBONE"], "holds no TKRE model; its model type is bert"),
+        (["predict", "--model", "CHECKPOINT", "--text", MARKED], "there are no relations yet"),
+        (["predict", "--model", "CHECKPOINT", "--text", MARKED, "--input", "x"], "either --text or --input"),
+        (["predict", "--model", "CHECKPOINT", "--text", MARKED, "--batch_size", "0"], "batch_size is 0"),
+        (["predict", "--model", "CHECKPOINT", "--ner", "no/such/tagger"], "the checkpoint no/such/tagger can't be"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    argv: list[str], reason: str | None, checkpoint: Path, corpus_files: tuple[Path, Path], backbone: Path, run: Run
+) -> None:
+    names = {"CHECKPOINT": checkpoint, "BACKBONE": backbone, "ROWS": corpus_files[0], "INFO": corpus_files[1]}
+    code, out, err = run(*(names.get(word, word) for word in argv))
+    assert code == 2
+    if reason is None:
+        assert out.startswith("usage: tkre relations {fit,add,remove,list}")
+    else:
+        (line,) = err.splitlines()
+        assert line.startswith(f"tkre {argv[0]}: ") and reason in line
+
+
+@pytest.mark.parametrize("command", ["fit", "add", "remove", "list"])
+def test_every_action_has_a_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["relations", command, "--help"])
+    assert end.value.code == 0 and "--model" in capsys.readouterr().out
