@@ -65,4 +65,8 @@ def test_every_module_imports():
     for path in sorted(package.rglob("*.py")):
         if path.name != "__main__.py":
             parts = path.relative_to(package.parent).with_suffix("").parts
-            importlib.import_module(".".join(parts).removesuffix(".__init__"))
+            try:
+                importlib.import_module(".".join(parts).removesuffix(".__init__"))
+            except ModuleNotFoundError as error:
+                # Of the extra [serve], which doesn't go with the oldest versions of the others.
+                assert error.name == "gradio" and parts[:2] == ("tkre_hf", "serve")
