@@ -101,6 +101,25 @@ def test_padding_changes_nothing(graph: HeteroGraph) -> None:
         torch.testing.assert_close(more.last_hidden_state[:, :width][valid], plain.last_hidden_state[valid])
 
 
+def test_in_bfloat16_a_cpu_attends_in_float32(graph: HeteroGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = PFHINModel(small(graph)).eval()
+    inputs = Neighborhoods(model, graph).inputs(np.arange(6))
+    plain, attend = model(**inputs).last_hidden_state, F.scaled_dot_product_attention
+    seen = []
+
+    def recorded(*given: torch.Tensor, **settings: Any) -> torch.Tensor:
+        result = attend(*given, **settings)
+        seen.append((given[0].dtype, result.dtype))
+        return result
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", recorded)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(**inputs).last_hidden_state
+    assert seen == [(torch.float32, torch.float32)] * 2
+    torch.testing.assert_close(found.float(), plain, atol=0.06, rtol=0)
+    assert not torch.equal(found.float(), plain)
+
+
 @pytest.mark.parametrize("ids", [True, False])
 def test_what_is_hidden_has_no_part(ids: bool, graph: HeteroGraph) -> None:
     config = small(graph, ids, profile=True)
