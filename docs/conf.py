@@ -55,6 +55,8 @@ HOW_TO = (
     "publish",
     "pf-hin",
     "text-to-graph",
+    "web-demo",
+    "export",
 )
 
 
