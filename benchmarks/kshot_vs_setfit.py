@@ -173,7 +173,9 @@ def main() -> None:
                 f1 = round(predictions.scores()["micro_f1"], 2)
                 limit = f", at most {args.max_steps} steps" if args.max_steps > 0 else ""
                 rows.append(
-                    replace(common, system=f"SetFit, {name}{limit}", value=f1, minutes=minutes, versions=found)
+                    replace(
+                        common, system=f"SetFit, {name}{limit}", value=f1, minutes=round(minutes, 2), versions=found
+                    )
                 )
                 print(f"k = {k}, split {seed}: {rows[-1].system}: {f1} in {minutes:.1f} minutes", flush=True)
         minutes_rows = [

@@ -28,8 +28,6 @@ html_title = f"{project} {version}"
 nb_execution_mode = "off"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-# Written by a measurement that takes hours.
-nitpick_ignore = [("myst", "../results/kshot.md")]
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
