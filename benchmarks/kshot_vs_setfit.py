@@ -112,7 +112,8 @@ def run_setfit(
         subprocess.run([python, str(PEER)], input=json.dumps(job), text=True, check=True, env=environment)
         answer = json.loads(output.read_text(encoding="utf-8"))
     ids, gold = (tuple(row[name] for row in test) for name in ("id", "relation"))
-    return Predictions(ids, gold, tuple(answer["predicted"]), "Other"), answer["minutes"], answer["versions"]
+    minutes = round(answer["minutes"], 2)
+    return Predictions(ids, gold, tuple(answer["predicted"]), "Other"), minutes, answer["versions"]
 
 
 def run_ours(args: BenchmarkArguments, split: Path, test: Path, seed: int, checkpoint: str | None) -> Any:
@@ -173,9 +174,7 @@ def main() -> None:
                 f1 = round(predictions.scores()["micro_f1"], 2)
                 limit = f", at most {args.max_steps} steps" if args.max_steps > 0 else ""
                 rows.append(
-                    replace(
-                        common, system=f"SetFit, {name}{limit}", value=f1, minutes=round(minutes, 2), versions=found
-                    )
+                    replace(common, system=f"SetFit, {name}{limit}", value=f1, minutes=minutes, versions=found)
                 )
                 print(f"k = {k}, split {seed}: {rows[-1].system}: {f1} in {minutes:.1f} minutes", flush=True)
         minutes_rows = [
