@@ -17,7 +17,9 @@ from sklearn.exceptions import ConvergenceWarning
 from transformers.utils import logging
 
 from tkre_hf.arguments import parse_arguments, run
-from tkre_hf.hin_reproduction import ReproduceArguments, check, measure
+from tkre_hf.evaluation.page import write_page
+from tkre_hf.evaluation.report import write_rows
+from tkre_hf.hin_reproduction import ReproduceArguments, check, measure, published_rows
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for benchmark in args.benchmarks:
         for system in args.systems:
             measure(system, benchmark, args)
+        if "links" in args.tasks:
+            write_rows(args.output, published_rows(benchmark))
+            write_page(args.output)
 
 
 if __name__ == "__main__":

@@ -237,6 +237,7 @@ def test_everything_is_measured_and_written(
     main([*argv, "link heuristics + LR", "PF-HIN", "--tasks", "links", "--seeds", "0"])
     rows = {(row.system, row.setting): row for row in read_rows(output)}
     assert {"mrr", "hits_10", "link_auc", "link_accuracy"} <= {s for system, s in rows if system == "PF-HIN"}
+    assert rows["ComplEx (published)", "mrr"].published and rows["ComplEx (published)", "mrr"].value == 46.5
     assert ("link heuristics + LR", "mrr") not in rows and ("link heuristics + LR", "link_auc") in rows
     assert "## codex_s" in output.with_suffix(".md").read_text()
     with pytest.raises(TkreError, match="unknown systems PF-GIN: choose of label propagation"):
