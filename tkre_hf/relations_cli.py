@@ -174,8 +174,6 @@ def _required(relation: str) -> str:
 def _supports(source: str, skip_invalid: bool) -> list[Sentence]:
     with quiet_libraries():
         records = load_records(source, skip_invalid=skip_invalid)  # which lists those left out
-    if not len(records):
-        raise TkreError(f"{source} holds no labelled sentence: give a few of each relation, or descriptions alone")
     return [read_sentence(RowView(source, record["id"], record)) for record in records]
 
 

@@ -152,12 +152,12 @@ class TKREProcessor(ProcessorMixin):
         types = [record[role].get("type", "") for role in ROLES]
         before = [self._marker_ids(self._strategy.before(role, types[role])) for role in (0, 1)]
         after = [self._marker_ids(self._strategy.after(role, types[role])) for role in (0, 1)]
-        for role, (start, end) in zip(ROLES, spans, strict=True):
+        for entity, (start, end) in zip(ROLES, spans, strict=True):
             if not self._strategy.keeps_words:
                 words[start:end] = [[] for _ in range(end - start)]
             elif not any(words[start:end]):
                 name = ascii(" ".join(record["tokens"][start:end]))
-                raise EntityError(f"the tokenizer leaves nothing of the {role} {name}: take it out", role)
+                raise EntityError(f"the tokenizer leaves nothing of the {entity} {name}: take it out", entity)
         kept = self._window(words, spans, sum(map(len, [*before, *after])))
         cues = [(cue["start"], cue["end"]) for cue in record.get("cues") or ()]
         roles, units = _mask_plan(record["tokens"], spans, cues)

@@ -6,7 +6,6 @@ They are two files beside the model's, ``prototypes.safetensors`` and ``relation
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +44,8 @@ def check_threshold(value: Any) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or abs(value) > 1:
+    # NaN is not within them either.
+    if isinstance(value, bool) or not isinstance(value, Real) or not -1 <= float(value) <= 1:
         raise TkreError(f"na_threshold is {value!r}: expected a similarity from -1 to 1, or None for no threshold")
     return float(value)
 
