@@ -482,9 +482,9 @@ def test_what_is_wrong_ends_in_one_sentence(pipe: RelationExtractionPipeline, ba
         (lambda: pipe.fit({"a": MARKED}), "supports of 'a': expected a list of labelled sentences"),
         (lambda: pipe.fit({"": []}), "expected a label, a string that is not empty"),
         (lambda: pipe.fit(descriptions={"a": "\ud83d"}), "row a, field 'description': not UTF-8"),
-        (lambda: pipe.fit(descriptions={"a": 5}), "row a, field 'description': expected a string, found 5"),
-        (lambda: pipe.fit(descriptions={7: "a"}), "expected a label"),
-        (lambda: pipe.fit(descriptions=["a"]), "expected a mapping, from each relation to what it means"),
+        (lambda: pipe.fit(descriptions={"a": 5}), "row a, field 'description': expected a string, found 5"),  # type: ignore[dict-item]
+        (lambda: pipe.fit(descriptions={7: "a"}), "expected a label"),  # type: ignore[dict-item]
+        (lambda: pipe.fit(descriptions=["a"]), "expected a mapping, from each relation to what it means"),  # type: ignore[arg-type]
         (lambda: pipe.add("b", name="\ud83d"), "row b, field 'name': not UTF-8"),
         *[
             (lambda value=value: setattr(pipe, "na_threshold", value), "na_threshold is .* expected a similarity")
