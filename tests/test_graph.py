@@ -180,7 +180,7 @@ def test_more_files_are_read_and_the_known_ones_are_not(
 def test_none_of_the_above_is_never_an_edge(
     graph: Graph, corpus_files: tuple[Path, Path], backbone: Path, tmp_path: Path
 ) -> None:
-    assert triples_of(graph(corpus_files[0], min_score=0, na_threshold=1.01)) == []
+    assert triples_of(graph(corpus_files[0], min_score=0, na_threshold=1.0)) == []
     labels = {"none": 0, "capital": 1}
     processor = TKREProcessor.from_backbone(str(backbone), max_length=64)
     model = TKREForRelationClassification.from_backbone(

@@ -16,7 +16,7 @@ import tkre_hf.kshot
 from tkre_hf.cli import main
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.kshot import Predictions
-from tkre_hf.kshot import KShotArguments, KShotResult, run_chain
+from tkre_hf.kshot import KShotArguments, KShotResult, _file_digest, run_chain
 from tkre_hf.training_data import training_summary
 
 from .conftest import RELATIONS
@@ -206,3 +206,13 @@ def test_a_checkpoint_of_another_kind_is_no_classifier(backbone: Path) -> None:
 
     with pytest.raises(TkreError, match="holds no classifier of relations, but BertForMaskedLM"):
         load_classifier(str(backbone))
+
+
+def test_relations_taught_to_a_checkpoint_leave_it_the_same(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    before = _file_digest(tmp_path)
+    for name in ("prototypes.safetensors", "relations.json"):
+        (tmp_path / name).write_text("{}")
+        assert _file_digest(tmp_path) == before
+    (tmp_path / "model.safetensors").write_text("{}")
+    assert _file_digest(tmp_path) != before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from tkre_hf.tkre.modeling_tkre import TKREForPreTraining
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 
 MARKED = "[E1]Kiel[/E1] is the capital of [E2]Elba[/E2] ."
+FIT = ["--model", "CHECKPOINT", "--relation_info", "INFO"]
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -123,6 +125,11 @@ def test_wrong_rows_are_named_or_skipped(checkpoint: Path, corpus_files: tuple[P
         json.dumps(too_long),
         json.dumps({"text": "Kiel and Elba"}),
         json.dumps({"text": MARKED, "id": ""}),
+        json.dumps({"text": f"\ud83d {MARKED}"}),
+        json.dumps({"words": ["Kiel", "\ud83d", "Elba"], "head": [0, 1], "tail": [2, 3]}),
+        json.dumps({"text": MARKED, "id": "\ud83d"}),
+        json.dumps({"text": "Kiel, Elba", "head": [0, 4], "tail": [6, 10], "head_type": "\ud83d"}),
+        json.dumps({"text": "\u200b, Elba", "head": [0, 1], "tail": [3, 7]}),
         json.dumps({"text": MARKED}),
     ]
     reasons = [
@@ -131,15 +138,20 @@ def test_wrong_rows_are_named_or_skipped(checkpoint: Path, corpus_files: tuple[P
         "stdin, line 5: the two entities alone take",
         "stdin, line 6: no entities are given",
         "stdin, line 7, field 'id': expected a non-empty string",
+        "stdin, line 8, field 'text': not UTF-8: holds half a surrogate pair",
+        "stdin, line 9, field 'words': not UTF-8",
+        "stdin, line 10, field 'id': not UTF-8",
+        "stdin, line 11, field 'head_type': not UTF-8",
+        "stdin, line 12, field 'head': the tokenizer leaves nothing of the head '\\u200b'",
     ]
-    for row, reason in zip(rows[2:7], reasons, strict=True):
+    for row, reason in zip(rows[2:12], reasons, strict=True):
         number = rows.index(row)
         code, out, err = run("predict", "--model", checkpoint, "--batch_size", "1", stdin="\n" * number + row)
         assert code == 2 and out == "" and err.startswith(f"tkre predict: {reason}") and len(err.splitlines()) == 1
     code, out, err = run("predict", "--model", checkpoint, "--skip_invalid", stdin="\n".join(rows))
-    assert code == 0 and [json.loads(line)["id"] for line in out.splitlines()] == ["stdin-1", "stdin-8"]
+    assert code == 0 and [json.loads(line)["id"] for line in out.splitlines()] == ["stdin-1", "stdin-13"]
     first, *skipped = err.splitlines()
-    assert first == "skipped 5 wrong rows"
+    assert first == "skipped 10 wrong rows"
     assert all(reason in line for reason, line in zip(reasons, skipped, strict=True))
 
 
@@ -171,16 +183,35 @@ def test_wrong_supports_are_named_or_skipped(
         (["relations", "remove", "--model", "CHECKPOINT", "--relation", "x"], "there are no relations yet"),
         (["relations", "list", "--model", "no/such/folder"], "the checkpoint no/such/folder can't be loaded"),
         (["relations", "list", "--model", "BACKBONE"], "holds no TKRE model; its model type is bert"),
-        (["predict", "--model", "CHECKPOINT", "--text", MARKED], "there are no relations yet"),
+        (["predict", "--model", "CHECKPOINT", "--text", MARKED], "with 'tkre relations fit --model "),
+        (["predict", "--model", "CHECKPOINT", "--text", MARKED, "--top_k", "0"], "top_k is 0"),
+        (["predict", "--model", "CHECKPOINT", "--text", MARKED, "--device", "foo"], "the device 'foo' can't be used"),
+        (["predict", "--model", "CHECKPOINT", "--device", "cuda:77"], "the device 'cuda:77' can't be used"),
+        (["predict", "--model", "CHECKPOINT", "--ner", "BACKBONE"], "holds BertForMaskedLM: name one that finds"),
+        (["predict", "--model", "EMPTY"], "has no config.json"),
+        (["relations", "fit", "--model", "CHECKPOINT", "--relation_info", "INFO", "--output", "ROWS"], "is a file"),
+        (["relations", "fit", "--model", "CHECKPOINT", "--supports", "NONE"], "none.jsonl holds no labelled sentence"),
+        (["relations", "fit", *FIT, "--na_threshold", "nan"], "na_threshold is nan: expected a similarity"),
+        (["relations", "fit", *FIT, "--na_threshold", "7"], "na_threshold is 7.0: expected a similarity"),
+        (["relations", "add", "--model", "CHECKPOINT", "--relation", "a", "--description", "\udcff"], "not UTF-8"),
         (["predict", "--model", "CHECKPOINT", "--text", MARKED, "--input", "x"], "either --text or --input"),
         (["predict", "--model", "CHECKPOINT", "--text", MARKED, "--batch_size", "0"], "batch_size is 0"),
         (["predict", "--model", "CHECKPOINT", "--ner", "no/such/tagger"], "the checkpoint no/such/tagger can't be"),
     ],
 )
 def test_a_mistake_is_one_sentence(
-    argv: list[str], reason: str | None, checkpoint: Path, corpus_files: tuple[Path, Path], backbone: Path, run: Run
+    argv: list[str],
+    reason: str | None,
+    checkpoint: Path,
+    corpus_files: tuple[Path, Path],
+    backbone: Path,
+    run: Run,
+    tmp_path: Path,
 ) -> None:
     names = {"CHECKPOINT": checkpoint, "BACKBONE": backbone, "ROWS": corpus_files[0], "INFO": corpus_files[1]}
+    names |= {"EMPTY": tmp_path / "empty", "NONE": tmp_path / "none.jsonl"}
+    names["EMPTY"].mkdir()
+    names["NONE"].touch()
     code, out, err = run(*(names.get(word, word) for word in argv))
     assert code == 2
     if reason is None:
@@ -195,3 +226,51 @@ def test_every_action_has_a_help(command: str, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as end:
         main(["relations", command, "--help"])
     assert end.value.code == 0 and "--model" in capsys.readouterr().out
+
+
+def test_an_output_is_whole_or_as_it_was(
+    checkpoint: Path, corpus_files: tuple[Path, Path], run: Run, tmp_path: Path
+) -> None:
+    assert run("relations", "fit", "--model", checkpoint, "--relation_info", corpus_files[1])[0] == 0
+    source, link, output = tmp_path / "rows.jsonl", tmp_path / "link.jsonl", tmp_path / "new" / "found.jsonl"
+    source.write_text(lines({"text": MARKED}))
+    link.symlink_to(source)
+    predict = ["predict", "--model", checkpoint, "--batch_size", "1"]
+    for same in (source, link):
+        code, _, err = run(*predict, "--input", source, "--output", same)
+        assert code == 2 and "is both input and output" in err and source.read_text() == lines({"text": MARKED})
+    assert run(*predict, "--input", source, "--output", output)[0] == 0
+    before = output.read_text()
+    assert json.loads(before)["id"] == "rows-1" and [file.name for file in output.parent.iterdir()] == ["found.jsonl"]
+    for wrong in (["--input", tmp_path / "none.jsonl"], ["--text", MARKED, "--top_k", "0"], ["--text", "Kiel"]):
+        assert run(*predict, *wrong, "--output", output)[0] == 2
+        assert output.read_text() == before and len(list(output.parent.iterdir())) == 1
+    # What was found before a wrong row is left beside it.
+    source.write_text(lines({"text": MARKED}, {"text": MARKED}, {"text": "Kiel"}))
+    assert run(*predict, "--input", source, "--output", output)[0] == 2
+    assert output.read_text() == before and before in Path(f"{output}.part").read_text()
+    code, _, err = run(*predict, "--text", MARKED, "--output", source / "found.jsonl")
+    assert code == 2 and f"cannot write to {source / 'found.jsonl'}: " in err and len(err.splitlines()) == 1
+    code, _, err = run(*predict, "--text", MARKED, "--output", tmp_path)
+    assert code == 2 and "is a folder" in err
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(
+    checkpoint: Path, corpus_files: tuple[Path, Path], run: Run
+) -> None:
+    assert run("relations", "fit", "--model", checkpoint, "--relation_info", corpus_files[1])[0] == 0
+    code, out, _ = run("predict", "--model", checkpoint, stdin="\ufeff" + lines({"text": MARKED}))
+    assert code == 0 and json.loads(out)["id"] == "stdin-1"
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(
+    checkpoint: Path, corpus_files: tuple[Path, Path], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("relations", "fit", "--model", checkpoint, "--relation_info", corpus_files[1])[0] == 0
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        code = main(["predict", "--model", str(checkpoint), "--text", MARKED])
+        print("dropped", flush=True)
+    assert code == 141

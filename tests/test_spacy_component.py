@@ -103,7 +103,7 @@ def test_entities_may_be_other_spans(checkpoint: Path) -> None:
 
 
 def test_scores_and_none_of_the_above_leave_relations_out(checkpoint: Path) -> None:
-    assert said(make(checkpoint, na_threshold=1.01)(TEXTS[0])) == []
+    assert said(make(checkpoint, na_threshold=1.0)(TEXTS[0])) == []
     assert said(make(checkpoint, min_score=1.0)(TEXTS[0])) == []
     with pytest.raises(TkreError, match="knows no relations yet"):
         make(checkpoint, descriptions={})

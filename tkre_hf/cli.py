@@ -1,11 +1,13 @@
 """The command line, ``tkre``: each command lives in its own module and is imported when it is called.
 
-Exit codes: 0 done; 1 the work failed; 2 the command or its input is wrong; 130 interrupted.
+Exit codes: 0 done; 1 the work failed; 2 the command or its input is wrong; 130 interrupted; 141 nobody reads the
+output.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -65,15 +67,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         command = import_module(COMMANDS[args.command][1])
-        return int(command.main(argv[1:], f"tkre {args.command}"))
+        code = int(command.main(argv[1:], f"tkre {args.command}"))
+        sys.stdout.flush()
+        return code
     except TkreError as error:
         if debug:
             raise
         print(f"tkre {args.command}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        return 141
     except KeyboardInterrupt:
         print(f"\ntkre {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _unread() -> bool:
+    """Whether the reader of the standard output went away, as ``head`` does; the rest of it is dropped then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with open(os.devnull, "w") as nowhere:
+            # Or Python itself complains of it at the end.
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return True
+    return False
 
 
 if __name__ == "__main__":

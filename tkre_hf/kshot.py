@@ -34,6 +34,7 @@ from tkre_hf.knowledge.cli import generate_training_set
 from tkre_hf.knowledge.merge import write_rows
 from tkre_hf.knowledge.settings import Stage0Arguments
 from tkre_hf.stage_settings import without_folders
+from tkre_hf.tkre.prototypes import PROTOTYPES, RELATIONS
 from tkre_hf.tkre.training_args import (
     MSLMTrainingArguments,
     RelationTrainingArguments,
@@ -54,8 +55,8 @@ logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.jsonl"
 
-# What is said of a checkpoint, and is no part of it.
-_NOT_CONTENT = frozenset((CARD, CARD_BESIDE, FIGURES))
+# What is said of a checkpoint or taught to it afterwards, and is no part of it.
+_NOT_CONTENT = frozenset((CARD, CARD_BESIDE, FIGURES, PROTOTYPES, RELATIONS))
 
 # Settings of a training run that change nothing in what comes out of it.
 _WITHOUT_EFFECT = frozenset(
@@ -342,7 +343,7 @@ def _by_content(settings: Mapping[str, Any], named: Iterable[str]) -> dict[str, 
 def _file_digest(path: Path) -> str:
     """Of a file's content, or a folder's files; of a name that is neither (a Hub id, a published data set), itself.
 
-    A checkpoint with another card or other figures beside it is the same checkpoint.
+    A checkpoint with another card, other figures or other relations beside it is the same checkpoint.
     """
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -6,9 +6,10 @@ import json
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 from tkre_hf.arguments import parse_arguments
 from tkre_hf.console import quiet_libraries
@@ -47,7 +48,11 @@ class PredictArguments:
         default_factory=list, metadata={"help": "Sentences with marks, or for --ner without, instead of an input."}
     )
     output: str | None = field(
-        default=None, metadata={"help": "File for the results; the standard output by default."}
+        default=None,
+        metadata={
+            "help": "File for the results, which stand in FILE.part until all are there; by default the standard "
+            "output."
+        },
     )
     top_k: int = field(default=1, metadata={"help": "How many relations of each pair, the best first."})
     ner: str | None = field(
@@ -69,28 +74,82 @@ def predict(args: PredictArguments) -> int:
     Raises:
         TkreError: The checkpoint or a row is wrong.
     """
-    if args.batch_size < 1:
-        raise TkreError(f"batch_size is {args.batch_size}: encode one pair at least")
+    _check(args)
     skipped = SkippedRows()
-    with quiet_libraries(), ExitStack() as stack:
-        pipe = load_pipeline(args.model, args.ner, args.device)
-        output = stack.enter_context(open(args.output, "w", encoding="utf-8")) if args.output else sys.stdout
+    with quiet_libraries():
+        pipe: RelationExtractionPipeline = load_pipeline(args.model, args.ner, args.device)
+        if not pipe.relations:
+            raise TkreError(
+                f"there are no relations yet: teach it some with 'tkre relations fit --model {args.model}', or name a "
+                "model that has them"
+            )
         waiting: deque[str] = deque()
         read = identified_sentences(pipe, _rows(args), skipped if args.skip_invalid else None)
         # Each one's id waits for its result.
         sentences = (waiting.append(id) or sentence for id, sentence in read)  # type: ignore[func-returns-value]
-        for relations in pipe(sentences, batch_size=args.batch_size, top_k=args.top_k):
-            line = json.dumps({"id": waiting.popleft(), "relations": relations}, ensure_ascii=False)
-            print(line, file=output, flush=True)
+        with _results(args.output) as output:
+            for relations in pipe(sentences, batch_size=args.batch_size, top_k=args.top_k):
+                print(_line(waiting.popleft(), relations, args.model), file=output, flush=True)
     if skipped:
         print(skipped.summary(), file=sys.stderr)
     return 0
 
 
+def _check(args: PredictArguments) -> None:
+    """Refuses wrong settings before the model is loaded."""
+    if args.batch_size < 1:
+        raise TkreError(f"batch_size is {args.batch_size}: encode one pair at least")
+    if args.top_k < 1:
+        raise TkreError(f"top_k is {args.top_k}: expected a whole number, at least 1")
+    if args.text and args.input != _STDIN:
+        raise TkreError("give either --text or --input")
+    if args.output is None:
+        return
+    output = Path(args.output)
+    if output.is_dir():
+        raise TkreError(f"{output} is a folder: name a file for the results")
+    if args.input != _STDIN and output.is_file() and Path(args.input).exists() and output.samefile(args.input):
+        raise TkreError(f"{output} is both input and output: name another file for the results")
+
+
+@contextmanager
+def _results(path: str | None) -> Iterator[TextIO]:
+    """Where results are written to: a file takes the name ``path`` when it is whole.
+
+    Raises:
+        TkreError: It can't be written.
+    """
+    if path is None:
+        yield sys.stdout
+        return
+    # A link stays one; a device or a pipe is written to as it is.
+    whole = Path(path).resolve()
+    part = whole if whole.exists() and not whole.is_file() else whole.with_name(f"{whole.name}.part")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open("w", encoding="utf-8")
+    except OSError as error:
+        raise TkreError(f"cannot write to {path}: {error.strerror or error}") from error
+    try:
+        with file:
+            yield file
+        if part != whole:
+            part.replace(whole)
+    finally:
+        # Of a run that ended early what it found is left, if it found anything.
+        if part.is_file() and not part.stat().st_size:
+            part.unlink()
+
+
+def _line(id: str, relations: list[dict[str, Any]], model: str) -> str:
+    try:
+        return json.dumps({"id": id, "relations": relations}, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise TkreError(f"{model} gives {id} scores that are no numbers: its weights are broken") from None
+
+
 def _rows(args: PredictArguments) -> Iterable[RowView | InvalidRowError]:
     if args.text:
-        if args.input != _STDIN:
-            raise TkreError("give either --text or --input")
         return [RowView("text", i, {"text": text}) for i, text in enumerate(args.text, 1)]
     return parse_json_lines(sys.stdin.buffer, "stdin") if args.input == _STDIN else read_json_lines(args.input)
 

@@ -66,7 +66,7 @@ class RelationSource:
         default=None,
         metadata={
             "help": "Similarity below which a sentence has none of them; by default what serves best where each "
-            "relation lacks one of its supports, or else what the checkpoint has."
+            "support in turn is taken out, or else what the checkpoint has."
         },
     )
     skip_invalid: bool = field(default=False, metadata={"help": "Leave wrong supports out, and list them."})
@@ -121,7 +121,7 @@ def _fit(argv: Sequence[str], prog: str) -> int:
     args: FitArguments = _parse(FitArguments, argv, f"Teaches a checkpoint relations.\n\n{prog} --model tkre-bert …")
     supports, info = args.read()
     with quiet_libraries():
-        pipe: RelationExtractionPipeline = load_pipeline(args.model, device=args.device)
+        pipe = _load(args)
         pipe.fit(supports, info)
     if args.na_threshold is not None:
         pipe.na_threshold = args.na_threshold
@@ -139,7 +139,7 @@ def _add(argv: Sequence[str], prog: str) -> int:
             found = ", ".join(sorted({sentence.row.data["relation"] for sentence in rows}))
             raise TkreError(f"{args.supports} has no sentence of {relation!r}, but of {found or 'no relation'}")
     with quiet_libraries():
-        pipe = load_pipeline(args.model, device=args.device)
+        pipe = _load(args)
         pipe.add(relation, supports, args.description, args.name)
     return _save(pipe, args)
 
@@ -147,7 +147,7 @@ def _add(argv: Sequence[str], prog: str) -> int:
 def _remove(argv: Sequence[str], prog: str) -> int:
     args: RemoveArguments = _parse(RemoveArguments, argv, f"Forgets a relation.\n\n{prog} --model tkre-bert …")
     with quiet_libraries():
-        pipe = load_pipeline(args.model, device=args.device)
+        pipe = _load(args)
         pipe.remove(_required(args.relation))
     return _save(pipe, args)
 
@@ -177,15 +177,26 @@ def _supports(source: str, skip_invalid: bool) -> list[Sentence]:
     return [read_sentence(RowView(source, record["id"], record)) for record in records]
 
 
+def _load(args: _ChangeArguments) -> RelationExtractionPipeline:
+    """The checkpoint, once there is a folder for what it learns."""
+    if args.output is not None and Path(args.output).exists() and not Path(args.output).is_dir():
+        raise TkreError(f"{args.output} is a file: name a folder for a copy of the checkpoint")
+    pipe: RelationExtractionPipeline = load_pipeline(args.model, device=args.device)
+    if args.output is None and not Path(args.model).is_dir():
+        raise TkreError(f"{args.model} is no folder to write to: give --output, a folder for a copy of the checkpoint")
+    return pipe
+
+
 def _save(pipe: RelationExtractionPipeline, args: _ChangeArguments) -> int:
     folder = Path(args.output or args.model)
-    if args.output is None and not folder.is_dir():
-        raise TkreError(f"{args.model} is no folder to write to: give --output, a folder for a copy of the checkpoint")
-    with quiet_libraries():
-        if folder.is_dir() and folder.resolve() == Path(args.model).resolve():
-            pipe.save_relations(folder)
-        else:
-            pipe.save_pretrained(folder)
+    try:
+        with quiet_libraries():
+            if folder.is_dir() and folder.resolve() == Path(args.model).resolve():
+                pipe.save_relations(folder)
+            else:
+                pipe.save_pretrained(folder)
+    except OSError as error:
+        raise TkreError(f"cannot write to {folder}: {error.strerror or error}") from error
     print(f"{_table(pipe)}\n\nWritten to {folder}")
     return 0
 

@@ -46,6 +46,7 @@ def test_json_lines_are_read_with_all_fields(write_lines: Callable[..., Path]) -
         ({"relation": "P0", "name": "y"}, "field 'relation': 'P0' was used before, in .*line 1"),
         ({"relation": "P1", "name": "y", "head_types": "PERSON"}, "field 'head_types': expected a list"),
         ({"relation": "P1", "name": "y", "head_types": [1]}, "field 'head_types': expected a list of strings"),
+        ({"relation": "P1", "description": "\ud83d"}, "field 'description': not UTF-8"),
         (b"{", "broken JSON"),
     ],
 )
@@ -69,6 +70,26 @@ def test_wrong_yaml_is_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(InvalidRowError, match=r"relations\.yaml"):
         read_relation_info(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ("a:\n  name: x\nb:\na:\n  name: y\n", "line 4, field 'a'"),
+        ("- relation: a\n  name: x\n  name: y\n", "line 3, field 'name'"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, content: str, where: str) -> None:
+    path = tmp_path / "relations.yaml"
+    path.write_text(content)
+    with pytest.raises(InvalidRowError, match=rf"relations\.yaml, {where}: stands twice in one mapping"):
+        read_relation_info(path)
+
+
+def test_what_is_merged_may_be_said_anew(tmp_path: Path) -> None:
+    path = tmp_path / "relations.yaml"
+    path.write_text("a: &a\n  name: x\n  description: z\nb: &b\n  <<: *a\n  name: y\nc:\n  <<: *b\n")
+    assert read_relation_info(path)["c"] == RelationInfo("y", "z")
 
 
 @pytest.mark.parametrize("content", ['["P1"]', '{"P1": ["x"]}', '{"P1": ["x", 1]}', '{"P1": "x"}'])

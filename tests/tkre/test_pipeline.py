@@ -266,6 +266,25 @@ def test_prototypes_of_another_model_are_refused(pipe: RelationExtractionPipelin
         load(checkpoint)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"na_threshold": float("nan")}, "na_threshold is nan"),
+        ({"na_threshold": "x"}, "na_threshold is 'x'"),
+        ({"relations": [{"relation": "", "name": "x", "description": ""}]}, "expected a label"),
+        ({"relations": [{"relation": "x", "name": 7, "description": ""}]}, "row x, field 'name': expected a string"),
+    ],
+)
+def test_relations_changed_by_hand_are_checked(
+    pipe: RelationExtractionPipeline, checkpoint: Path, change: dict[str, Any], reason: str
+) -> None:
+    pipe.fit(descriptions={"capital": "city"}).save_relations(checkpoint)
+    path = checkpoint / "relations.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(TkreError, match=f"can't be read .*{reason}"):
+        load(checkpoint)
+
+
 def test_a_threshold_comes_from_leaving_supports_out(
     pipe: RelationExtractionPipeline, split: tuple[list[dict[str, Any]], list[dict[str, Any]]]
 ) -> None:
@@ -311,6 +330,42 @@ def test_where_trust_in_descriptions_depends_on_all_relations_those_there_stay(
     assert torch.equal(six.prototypes[:5], five.prototypes)
     assert not torch.allclose(whole.prototypes[:5], five.prototypes, atol=1e-4)
     torch.testing.assert_close(six.prototypes[5:], whole.prototypes[5:])
+
+
+def test_each_support_is_left_out_alone(pipe: RelationExtractionPipeline) -> None:
+    pipe.model.config.tau = 1.0
+    names, info, anchors, supports, labels = on_axes(pipe, 6, noise=0.1)
+    made = RelationPrototypes.fit(pipe.model, names, info, anchors, supports, labels)
+    cosines = []
+    for i in range(len(supports)):
+        rest = torch.arange(len(supports)) != i
+        cosines.append(supports[i] @ pipe.model.prototypes(supports[rest], labels[rest], anchors).T)
+    torch.testing.assert_close(made._left_out_cosines(pipe.model), torch.stack(cosines))
+    for seed in range(4):
+        order = torch.randperm(len(supports), generator=torch.Generator().manual_seed(seed))
+        other = RelationPrototypes.fit(pipe.model, names, info, anchors, supports[order], labels[order])
+        assert other.na_threshold == pytest.approx(made.na_threshold, abs=1e-6)
+
+
+def test_relations_are_saved_whole_or_not_at_all(
+    pipe: RelationExtractionPipeline, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe.fit(descriptions={"capital": "city"}).save_relations(checkpoint)
+    before = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
+    pipe.fit(descriptions={"author": "who wrote a book"})
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        pipe.save_relations(checkpoint)
+    assert {file.name: file.read_bytes() for file in checkpoint.iterdir()} == before
+
+
+def test_a_relation_of_an_empty_list_is_known_by_its_name(pipe: RelationExtractionPipeline) -> None:
+    assert pipe.fit({"capital": [{"text": MARKED}], "part_of": []}).relations == ["capital", "part_of"]
+    assert pipe.prototypes is not None and pipe.prototypes.info[1] == RelationInfo("part of")
 
 
 def test_below_the_threshold_is_none_of_the_above(pipe: RelationExtractionPipeline) -> None:
@@ -423,6 +478,18 @@ def test_what_is_wrong_ends_in_one_sentence(pipe: RelationExtractionPipeline, ba
         (lambda: pipe([MARKED, {"text": "x", "head": [0, 1]}]), r"inputs, row \[1\], field 'tail': missing"),
         (lambda: pipe(["Kiel and Elba"]), r"inputs, row \[0\]: no entities are given"),
         (lambda: pipe.fit([{"text": MARKED}]), r"supports, row \[0\], field 'relation': missing"),
+        (lambda: pipe.fit([{"text": MARKED, "relation": "\ud83d"}]), "field 'relation': not UTF-8"),
+        (lambda: pipe.fit({"a": MARKED}), "supports of 'a': expected a list of labelled sentences"),
+        (lambda: pipe.fit({"": []}), "expected a label, a string that is not empty"),
+        (lambda: pipe.fit(descriptions={"a": "\ud83d"}), "row a, field 'description': not UTF-8"),
+        (lambda: pipe.fit(descriptions={"a": 5}), "row a, field 'description': expected a string, found 5"),  # type: ignore[dict-item]
+        (lambda: pipe.fit(descriptions={7: "a"}), "expected a label"),  # type: ignore[dict-item]
+        (lambda: pipe.fit(descriptions=["a"]), "expected a mapping, from each relation to what it means"),  # type: ignore[arg-type]
+        (lambda: pipe.add("b", name="\ud83d"), "row b, field 'name': not UTF-8"),
+        *[
+            (lambda value=value: setattr(pipe, "na_threshold", value), "na_threshold is .* expected a similarity")
+            for value in (float("nan"), float("inf"), 7, "x", True)
+        ],
     ]:
         with pytest.raises(TkreError, match=reason):
             use()

@@ -68,6 +68,7 @@ def row_id(row: RowView) -> str:
         return f"{Path(row.file).name.split('.')[0]}-{row.row}"
     if isinstance(id, bool) or not isinstance(id, (str, int)) or id == "":
         raise row.error("id", f"expected a non-empty string or a whole number, found {shorten(id)}")
+    check_text(row.file, row.row, id=str(id))
     return str(id)
 
 

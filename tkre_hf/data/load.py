@@ -60,15 +60,19 @@ def load_records(
 
     Raises:
         InvalidRowError: A row is wrong; names file, row and field.
-        TkreError: There is no such source or split.
+        TkreError: There is no such source or split, or no row in it.
     """
     builder = records_builder(source, data_dir=data_dir, skip_invalid=skip_invalid, cache_dir=cache_dir)
     builder.download_and_prepare()
-    splits = list(builder.info.splits or ())
+    known = builder.info.splits or {}
+    splits = list(known)
     if split is None and len(splits) > 1:
         raise TkreError(f"{source} has the splits {', '.join(splits)}: say which one")
+    if (chosen := split or splits[0]) in known and not known[chosen].num_examples:
+        left = ", but wrong rows, which were left out" if builder.skipped_rows else ""
+        raise TkreError(f"{source} holds no labelled sentence{left}")
     try:
-        dataset = builder.as_dataset(split or splits[0])
+        dataset = builder.as_dataset(chosen)
     except ValueError as error:
         raise TkreError(f"{source} has no split {split!r}, but {', '.join(splits)}: {error}") from error
     if skipped is not None:

@@ -219,13 +219,15 @@ def parse_json_lines(lines: Iterable[bytes], file: str | Path) -> Iterator[RowVi
     """Reads lines that hold one JSON object each as they come, such as those of the standard input.
 
     Args:
-        lines: With their ends or without; blank ones don't count as rows.
+        lines: With their ends or without; blank ones don't count as rows, nor does a byte order mark before the first.
         file: What errors call their source.
 
     Yields:
         For each line its row, or the error that stands in its place.
     """
     for line, raw in enumerate(lines, 1):
+        if line == 1:
+            raw = raw.removeprefix(_BOM)
         if not raw.strip():
             continue
         try:

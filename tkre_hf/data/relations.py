@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from tkre_hf.data.reading import RowView, UniqueIds, read_bytes, read_json, read_json_lines
+from tkre_hf.data.reading import RowView, UniqueIds, read_bytes, read_json, read_json_lines, shorten
+from tkre_hf.data.schema import check_text
 from tkre_hf.errors import InvalidRowError
 
 
@@ -35,6 +37,23 @@ class RelationInfo:
     def from_label(cls, label: str) -> RelationInfo:
         """All that a label itself says: its words, underscores read as spaces."""
         return cls(name=label.replace("_", " "))
+
+    def check(self, label: Any, file: str | Path = "<memory>") -> None:
+        """Refuses what a model can't read, or a file can't keep.
+
+        Args:
+            label: The relation's.
+            file: What errors call the place where it was said.
+
+        Raises:
+            InvalidRowError: The label is no string or empty, name or description is no string, or one is no text.
+        """
+        if not isinstance(label, str) or not label.strip():
+            raise InvalidRowError(file, shorten(label), "relation", "expected a label, a string that is not empty")
+        for field, value in (("relation", label), ("name", self.name), ("description", self.description)):
+            if not isinstance(value, str):
+                raise InvalidRowError(file, label, field, f"expected a string, found {shorten(value)}")
+            check_text(file, label, **{field: value})
 
 
 def read_relation_info(path: str | Path, relations: Iterable[str] | None = None) -> dict[str, RelationInfo]:
@@ -72,6 +91,7 @@ def _read_pid2name(path: str | Path) -> dict[str, RelationInfo]:
     for label, entry in entries.items():
         if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)):
             raise InvalidRowError(path, label, "", f"expected [name, description], found {entry!r}")
+        RelationInfo(*entry).check(label, path)
     return {label: RelationInfo(name, description) for label, (name, description) in entries.items()}
 
 
@@ -81,6 +101,8 @@ def _read_rows(rows: Iterable[RowView | InvalidRowError]) -> dict[str, RelationI
     for row in rows:
         if isinstance(row, InvalidRowError):
             raise row
+        for field in ("relation", "name", "description"):
+            check_text(row.file, row.row, **{field: row.get(field, str, default="")})
         label = row.get("relation", str)
         labels.check(label, row.file, row.row)
         info[label] = RelationInfo(
@@ -94,9 +116,31 @@ def _read_rows(rows: Iterable[RowView | InvalidRowError]) -> dict[str, RelationI
     return info
 
 
+class _TwiceError(yaml.YAMLError):
+    def __init__(self, key: str, line: int) -> None:
+        super().__init__(key)
+        self.key, self.line = key, line
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML forbids a key twice, but the library keeps the last: the first one would be gone without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if (key.tag, key.value) in seen:
+                    raise _TwiceError(key.value, key.start_mark.line + 1)
+                seen.add((key.tag, key.value))
+        return node
+
+
 def _yaml_rows(path: str | Path) -> Iterator[RowView]:
     try:
-        data = yaml.safe_load(read_bytes(path))
+        data = yaml.load(read_bytes(path), _UniqueKeys)
+    except _TwiceError as error:
+        raise InvalidRowError(path, error.line, error.key, "stands twice in one mapping") from None
     except yaml.YAMLError as error:
         raise InvalidRowError(path, 1, "", f"broken YAML: {' '.join(str(error).split())}") from None
     if isinstance(data, dict):

@@ -13,8 +13,8 @@ from itertools import permutations
 from typing import Any
 
 from tkre_hf.data.reading import RowView, shorten
-from tkre_hf.data.schema import check_span
-from tkre_hf.errors import InvalidRowError
+from tkre_hf.data.schema import check_span, check_text
+from tkre_hf.errors import InvalidRowError, TkreError
 
 from .markers import ROLES
 from .processing_tkre import split_text
@@ -95,6 +95,12 @@ class Sentence:
         """What is wrong where nothing finds the entities of a sentence that has none."""
         return self.row.error("", f"no entities are given: {_EXPECTED} Or let a model find them (ner)")
 
+    def field(self, role: str | None) -> str:
+        """What the row calls its head or tail, for errors; nothing for no role."""
+        if role is None:
+            return ""
+        return next((name for name in (role, role[0], "entities") if self.row.data.get(name) is not None), _TEXT)
+
     def with_entities(self, entities: Iterable[Mapping[str, Any]]) -> Sentence:
         """The sentence with all ordered pairs of what a token classification pipeline found in it.
 
@@ -142,6 +148,7 @@ def read_sentence(row: RowView) -> Sentence:
         if not isinstance(value, list | tuple) or not value or not all(isinstance(word, str) for word in value):
             raise row.error(source, f"expected a list of at least one word, found {shorten(value)}")
         words, text = tuple(value), " ".join(value)
+    check_text(row.file, row.row, **{source: text})
     sentence = Sentence(text, words, None, row)
     names = ("h", "t") if source == "token" and "h" in row.data else ROLES
     ends = {name: row.data[name] for name in names if row.data.get(name) is not None}
@@ -208,11 +215,32 @@ def read_support(value: Any, index: int, label: str | None = None) -> tuple[str,
     said = row.data.get("relation") or label
     if not isinstance(said, str):
         raise row.error("relation", "missing; expected the label of the relation, a string")
+    check_text(row.file, row.row, relation=said)
     if label is not None and said != label:
         raise row.error("relation", f"it is {said!r}, in a list of {label!r}")
     if sentence.pairs is None or len(sentence.pairs) != 1:
         raise row.error("", "a support has one head and one tail, or marks around them")
     return said, sentence
+
+
+def read_supports(supports: Any) -> tuple[list[str], list[Sentence]]:
+    """Reads labelled sentences: a list of them, or for each relation a list.
+
+    Returns:
+        Of each its label, and its sentence.
+
+    Raises:
+        TkreError: It is neither, or a sentence is wrong.
+    """
+    lists = list(supports.items()) if isinstance(supports, Mapping) else [(None, supports)]
+    given = []
+    for label, rows in lists:
+        if isinstance(rows, str | Mapping) or not isinstance(rows, Iterable):
+            whose = "supports" if label is None else f"supports of {label!r}"
+            raise TkreError(f"{whose}: expected a list of labelled sentences, found {shorten(rows)}")
+        given += [(row, label) for row in rows]
+    found = [read_support(value, i, label) for i, (value, label) in enumerate(given)]
+    return [label for label, _ in found], [sentence for _, sentence in found]
 
 
 def _entity(sentence: Sentence, name: str, value: Any) -> Entity:
@@ -227,6 +255,7 @@ def _entity(sentence: Sentence, name: str, value: Any) -> Entity:
         raise row.error(name, f"expected [start, end], found {shorten(value)}")
     if not isinstance(type, str):
         raise row.error(f"{name}_type", f"expected a string, found {shorten(type)}")
+    check_text(row.file, row.row, **{f"{name}_type": type})
     length, unit = (len(sentence.text), "characters") if words is None else (len(words), "words")
     start, end = span
     try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import HFValidationError
 from transformers import PretrainedConfig, pipeline
+from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file
 
 from tkre_hf.errors import TkreError
@@ -74,15 +76,40 @@ def load_pipeline(model: str, ner: str | None = None, device: str | None = None)
         A ``RelationExtractionPipeline``.
 
     Raises:
-        TkreError: There is no such folder or Hub id, or it holds another kind of model.
+        TkreError: There is no such folder or Hub id, or it holds another kind of model; or there is no such device.
     """
+    if device is not None:
+        _check_device(device)
     make: Any = pipeline
     found = None
     for task, name in (("token-classification", ner), ("relation-extraction", model)):
         options = {"ner": found} if task == "relation-extraction" else {}
         try:
+            if name is not None:
+                _check_kind(task, name)
             found = make(task, model=name, device=device, **options) if name is not None else None
         except (OSError, HFValidationError) as error:
             first = str(error).strip().splitlines()[0]
             raise TkreError(f"the checkpoint {name} can't be loaded: {first}") from error
     return found
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise TkreError(f"the device {device!r} can't be used, take another, such as cpu: {first}") from error
+
+
+def _check_kind(task: str, name: str) -> None:
+    """Refuses what ``pipeline`` would answer with a traceback, or with a head of random weights."""
+    config, _ = PretrainedConfig.get_config_dict(name)
+    if not config:
+        raise TkreError(f"{name} has no {CONFIG_NAME}: it is no folder of a model")
+    kinds = config.get("architectures") or []
+    if task == "token-classification" and not any(kind.endswith("ForTokenClassification") for kind in kinds):
+        raise TkreError(
+            f"ner takes a token classification model, and {name} holds {', '.join(kinds) or 'no known model'}: name "
+            "one that finds entities"
+        )

@@ -19,10 +19,11 @@ from torch import Tensor
 from transformers import pipeline
 from transformers.pipelines.base import ChunkPipeline
 
+from tkre_hf.data.reading import shorten
 from tkre_hf.data.relations import RelationInfo
 from tkre_hf.errors import InvalidRowError, TkreError
 
-from .inputs import Pair, Sentence, read_input, read_support
+from .inputs import Pair, Sentence, read_input, read_supports
 from .modeling_classification import TKREForRelationClassification
 from .modeling_tkre import TKREForFewShotClassification
 from .prototypes import PROTOTYPES, RELATIONS, RelationPrototypes
@@ -122,8 +123,8 @@ class RelationExtractionPipeline(ChunkPipeline):
     def na_threshold(self) -> float | None:
         """Cosine below which a sentence has none of the relations; ``None`` if one always has. May be set.
 
-        ``fit`` sets it: to what serves best where every relation in turn lacks one of its supports, if there are three
-        relations at least with two supports each; else to the model's own, which ``config.na_threshold`` holds.
+        ``fit`` sets it: to what serves best where each support in turn is taken out, if there are three relations at
+        least with two supports each; else to the model's own, which ``config.na_threshold`` holds.
         """
         return self.prototypes.na_threshold if self.prototypes is not None else None
 
@@ -140,7 +141,7 @@ class RelationExtractionPipeline(ChunkPipeline):
 
         Args:
             supports: Labelled sentences: mappings like a call's, with ``relation``; or for each relation its
-                sentences. A few of each will do, and it may be none where there is a description.
+                sentences. A few of each will do, and it may be none.
             descriptions: For each relation what it means, as text or with another name than the label. A relation
                 without one is known by its label's own words.
 
@@ -151,12 +152,13 @@ class RelationExtractionPipeline(ChunkPipeline):
             TkreError: There is no relation, a support is wrong, or the model is a classifier.
         """
         model = self._few_shot()
-        if isinstance(supports, Mapping):
-            given = [(row, label) for label, rows in supports.items() for row in rows]
-        else:
-            given = [(row, None) for row in supports]
-        labels, sentences = _read_supports(given)
-        relations = list(dict.fromkeys([*(descriptions or {}), *labels]))
+        if descriptions is not None and not isinstance(descriptions, Mapping):
+            raise TkreError(
+                f"descriptions is {shorten(descriptions)}: expected a mapping, from each relation to what it means"
+            )
+        labels, sentences = read_supports(supports)
+        listed = supports if isinstance(supports, Mapping) else ()
+        relations = list(dict.fromkeys([*(descriptions or {}), *listed, *labels]))
         if not relations:
             raise TkreError("there is no relation to learn: give supports, descriptions, or both")
         info = [_info(relation, (descriptions or {}).get(relation, "")) for relation in relations]
@@ -193,8 +195,8 @@ class RelationExtractionPipeline(ChunkPipeline):
         if self.prototypes is None:
             return self.fit({relation: supports}, {relation: _info(relation, description, name)})
         model = self._few_shot()
-        _, sentences = _read_supports([(row, relation) for row in supports])
         info = _info(relation, description, name)
+        _, sentences = read_supports({relation: supports})
         self.prototypes = self.prototypes.add(model, relation, info, self._anchors([info]), self._embed(sentences))
         return self
 
@@ -215,10 +217,11 @@ class RelationExtractionPipeline(ChunkPipeline):
 
     def save_relations(self, save_directory: str | os.PathLike[str]) -> None:
         """Writes the relations alone, beside the checkpoint that made them; where there are none, their files go."""
+        if self.prototypes is not None:
+            self.prototypes.save(save_directory)
+            return
         for file in (PROTOTYPES, RELATIONS):
             Path(save_directory, file).unlink(missing_ok=True)
-        if self.prototypes is not None:
-            self.prototypes.save(Path(save_directory))
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Writes model, processor and relations: a folder, to load or to upload, that is the pipeline.
@@ -348,7 +351,7 @@ class RelationExtractionPipeline(ChunkPipeline):
                 self.processor.encode([record])
             except ValueError as error:
                 reason = str(error).removeprefix(f"record {record['id']!r}: ")
-                raise sentence.row.error("", reason) from None
+                raise sentence.row.error(sentence.field(getattr(error, "role", None)), reason) from None
 
     @torch.inference_mode()
     def _embed(self, sentences: Sequence[Sentence]) -> Tensor:
@@ -386,13 +389,8 @@ class RelationExtractionPipeline(ChunkPipeline):
         return self.prototypes
 
 
-def _read_supports(given: Sequence[tuple[Any, str | None]]) -> tuple[list[str], list[Sentence]]:
-    """Labels and sentences of ``(what a caller gives, the label that it stands under)``."""
-    found = [read_support(value, i, label) for i, (value, label) in enumerate(given)]
-    return [label for label, _ in found], [sentence for _, sentence in found]
-
-
 def _info(relation: str, description: str | RelationInfo, name: str = "") -> RelationInfo:
-    if isinstance(description, RelationInfo):
-        return description
-    return RelationInfo(name or RelationInfo.from_label(relation).name, description)
+    info = description if isinstance(description, RelationInfo) else RelationInfo(name or str(relation), description)
+    info.check(relation, "descriptions")
+    given = name or isinstance(description, RelationInfo)
+    return info if given else replace(info, name=RelationInfo.from_label(relation).name)

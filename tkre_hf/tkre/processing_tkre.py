@@ -22,6 +22,19 @@ SPECIAL, OTHER, ENTITY, CUE = range(4)
 Span = Sequence[int]
 
 
+class EntityError(ValueError):
+    """What is wrong with one entity of a record.
+
+    Args:
+        reason: It.
+        role: Which one: ``"head"`` or ``"tail"``.
+    """
+
+    def __init__(self, reason: str, role: str) -> None:
+        super().__init__(reason)
+        self.role = role
+
+
 class TKREProcessor(ProcessorMixin):
     """Marks entities, tokenizes, and keeps both entities inside the window.
 
@@ -106,7 +119,8 @@ class TKREProcessor(ProcessorMixin):
             stands between the entities; ``truncated``; and ``cues_lost``, the cues that fell outside the window.
 
         Raises:
-            ValueError: An entity's type has no marker, or the entities alone are longer than the window.
+            ValueError: An entity's type has no marker, the tokenizer leaves nothing of an entity, or the entities
+                alone are longer than the window.
         """
         records = list(records)
         if not records:
@@ -127,6 +141,8 @@ class TKREProcessor(ProcessorMixin):
                 words[word].append(token)
             try:
                 encoded.append(self._encode_words(words, record))
+            except EntityError as error:
+                raise EntityError(f"record {record.get('id', i)!r}: {error}", error.role) from None
             except ValueError as error:
                 raise ValueError(f"record {record.get('id', i)!r}: {error}") from None
         return encoded
@@ -136,9 +152,12 @@ class TKREProcessor(ProcessorMixin):
         types = [record[role].get("type", "") for role in ROLES]
         before = [self._marker_ids(self._strategy.before(role, types[role])) for role in (0, 1)]
         after = [self._marker_ids(self._strategy.after(role, types[role])) for role in (0, 1)]
-        if not self._strategy.keeps_words:
-            for start, end in spans:
+        for entity, (start, end) in zip(ROLES, spans, strict=True):
+            if not self._strategy.keeps_words:
                 words[start:end] = [[] for _ in range(end - start)]
+            elif not any(words[start:end]):
+                name = ascii(" ".join(record["tokens"][start:end]))
+                raise EntityError(f"the tokenizer leaves nothing of the {entity} {name}: take it out", entity)
         kept = self._window(words, spans, sum(map(len, [*before, *after])))
         cues = [(cue["start"], cue["end"]) for cue in record.get("cues") or ()]
         roles, units = _mask_plan(record["tokens"], spans, cues)

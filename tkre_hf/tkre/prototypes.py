@@ -6,13 +6,16 @@ They are two files beside the model's, ``prototypes.safetensors`` and ``relation
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -21,6 +24,7 @@ from torch import Tensor
 from tkre_hf.data.relations import RelationInfo
 from tkre_hf.errors import TkreError
 
+from .modeling_parts import AnchorTrust
 from .modeling_tkre import TKREForFewShotClassification
 
 PROTOTYPES, RELATIONS = "prototypes.safetensors", "relations.json"
@@ -30,6 +34,20 @@ NA_RATES = (0.15, 0.3, 0.5)
 
 # Fewer relations, or supports of each, and leaving one out says nothing of what lies outside of them all.
 _CALIBRATED_RELATIONS, _CALIBRATED_SUPPORTS = 3, 2
+
+
+def check_threshold(value: Any) -> float | None:
+    """A threshold on cosines as a number, or ``None`` for none.
+
+    Raises:
+        TkreError: It is something else, or no cosine reaches or misses it.
+    """
+    if value is None:
+        return None
+    # NaN is not within them either.
+    if isinstance(value, bool) or not isinstance(value, Real) or not -1 <= float(value) <= 1:
+        raise TkreError(f"na_threshold is {value!r}: expected a similarity from -1 to 1, or None for no threshold")
+    return float(value)
 
 
 def best_threshold(cosines: NDArray[Any], right: NDArray[Any], none: NDArray[Any]) -> float:
@@ -66,6 +84,9 @@ class RelationPrototypes:
         support_embeds: Of the labelled sentences, ``(supports, dim)``, unit length; may be none.
         support_labels: Each one's relation by number, ``(supports,)``.
         na_threshold: Cosine below which a sentence has none of the relations; ``None`` if one always has.
+
+    Raises:
+        TkreError: A label, a name, a description or the threshold is none.
     """
 
     relations: tuple[str, ...]
@@ -75,6 +96,11 @@ class RelationPrototypes:
     support_embeds: Tensor
     support_labels: Tensor
     na_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        for relation, info in zip(self.relations, self.info, strict=True):
+            info.check(relation, RELATIONS)
+        object.__setattr__(self, "na_threshold", check_threshold(self.na_threshold))
 
     @classmethod
     def fit(
@@ -90,7 +116,10 @@ class RelationPrototypes:
         prototypes = _prototypes(model, support_embeds, support_labels, anchors)
         made = cls(tuple(relations), tuple(info), anchors, prototypes, support_embeds, support_labels)
         threshold = made.leave_one_out(model)
-        return replace(made, na_threshold=model.config.na_threshold if threshold is None else threshold)
+        if threshold is None:
+            return replace(made, na_threshold=model.config.na_threshold)
+        # Rounding takes a cosine past 1.
+        return replace(made, na_threshold=min(max(threshold, -1.0), 1.0))
 
     def add(
         self,
@@ -141,7 +170,7 @@ class RelationPrototypes:
         )
 
     def leave_one_out(self, model: TKREForFewShotClassification) -> float | None:
-        """The threshold that serves best where each relation in turn lacks one of its supports, and that is the query.
+        """The threshold that serves best where each support in turn is taken out, and is the query.
 
         The same query is none of the above where its own relation is taken away, so no other sentences are needed;
         what is found for one support less is a little low for all of them.
@@ -152,44 +181,64 @@ class RelationPrototypes:
         counts = torch.bincount(self.support_labels, minlength=len(self.relations))
         if len(counts) < _CALIBRATED_RELATIONS or int(counts.min()) < _CALIBRATED_SUPPORTS:
             return None
-        place = torch.zeros_like(self.support_labels)
-        for number in range(len(counts)):
-            place[self.support_labels == number] = torch.arange(int(counts[number]))
-        found, right, outside = [], [], []
-        for fold in range(int(counts.max())):
-            held = place == fold
-            prototypes = _prototypes(model, self.support_embeds[~held], self.support_labels[~held], self.anchors)
-            cosines = self.support_embeds[held] @ prototypes.T
-            own = self.support_labels[held]
-            best, place_found = cosines.max(-1)
-            found.append(best)
-            right.append(place_found == own)
-            outside.append(cosines.scatter(1, own[:, None], -torch.inf).max(-1).values)
+        cosines = self._left_out_cosines(model)
+        own = self.support_labels[:, None]
+        found, place = cosines.max(-1)
+        outside = cosines.scatter(1, own, -torch.inf).max(-1).values
         rate = float(np.mean(NA_RATES))
-        correct = torch.cat(right).double().numpy()
+        correct = (place == self.support_labels).double().numpy()
         zeros = np.zeros(len(correct))
         return best_threshold(
-            torch.cat([*found, *outside]).numpy(),
+            torch.cat([found, outside]).numpy(),
             np.concatenate([(1 - rate) * correct, zeros]),
             np.concatenate([zeros, np.full(len(correct), rate)]),
         )
 
-    def save(self, folder: str | Path) -> None:
-        """Writes both files."""
+    def _left_out_cosines(self, model: TKREForFewShotClassification) -> Tensor:
+        """Each support's cosines with the prototypes that ``model.prototypes`` makes of all others.
+
+        They are ``(supports, relations)``. A relation has two supports at least. The prototypes themselves, which
+        differ for each support, are never made.
+        """
+        supports, anchors = self.support_embeds.double(), self.anchors.double()
+        config, n_way = model.config, len(anchors)
+        member = F.one_hot(self.support_labels, n_way).double()
+        total = member.T @ supports
+        to_total, to_anchor = supports @ total.T, supports @ anchors.T
+        judged = (to_anchor / config.tau).softmax(-1).gather(1, self.support_labels[:, None])
+        trust = AnchorTrust(config.anchor_weight, config.anchor_doubt, config.tau)
+        weight = trust((judged.sum() - judged) / (len(judged) - 1), n_way)
+        # The sum of a support's own relation lacks it, which changes a product and two lengths.
+        squares = total.square().sum(-1) - member * (2 * to_total - 1)
+        along = (total * anchors).sum(-1) - member * to_anchor
+        length = (squares + 2 * weight * along + weight.square()).clamp(min=0).sqrt()
+        return ((to_total - member + weight * to_anchor) / length.clamp(min=1e-12)).float()
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes both files; they take the place of older ones when both are whole."""
         tensors = {
             "anchors": self.anchors,
             "prototypes": self.prototypes,
             "support_embeds": self.support_embeds,
             "support_labels": self.support_labels,
         }
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, Path(folder, PROTOTYPES))
         counts = torch.bincount(self.support_labels, minlength=len(self.relations)).tolist()
         rows = [
             {"relation": relation, "name": info.name, "description": info.description, "supports": count}
             for relation, info, count in zip(self.relations, self.info, counts, strict=True)
         ]
-        text = json.dumps({"na_threshold": self.na_threshold, "relations": rows}, indent=1, ensure_ascii=False)
-        Path(folder, RELATIONS).write_text(text + "\n", encoding="utf-8")
+        settings = {"na_threshold": self.na_threshold, "relations": rows}
+        text = json.dumps(settings, indent=1, ensure_ascii=False, allow_nan=False)
+        parts = {Path(folder, f".{name}.{os.getpid()}.part"): Path(folder, name) for name in (PROTOTYPES, RELATIONS)}
+        numbers, words = parts
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, numbers)
+            words.write_text(text + "\n", encoding="utf-8")
+            for part, whole in parts.items():
+                part.replace(whole)
+        finally:
+            for part in parts:
+                part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, prototypes: str | Path, relations: str | Path) -> RelationPrototypes:
@@ -211,7 +260,7 @@ class RelationPrototypes:
                 tensors["support_labels"],
                 settings["na_threshold"],
             )
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        except (TkreError, OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise TkreError(f"{prototypes} and {relations} can't be read ({error}): fit the relations anew") from error
         if not len(rows) == len(made.anchors) == len(made.prototypes):
             raise TkreError(
