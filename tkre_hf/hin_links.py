@@ -18,7 +18,7 @@ from tkre_hf.errors import TkreError
 from tkre_hf.hin_training import load_graph, load_model, neighborhoods_of
 from tkre_hf.pfhin.embedding import embed_nodes, find_node, unit_rows
 from tkre_hf.pfhin.graph import HeteroGraph
-from tkre_hf.pfhin.links import ComplEx, LinkScorer, out_of_fold, train_complex
+from tkre_hf.pfhin.links import LINK_BLOCKS, ComplEx, LinkScorer, out_of_fold, train_complex
 from tkre_hf.training import settings_errors
 
 logger = logging.getLogger(__name__)
@@ -151,9 +151,10 @@ def _train(args: LinksArguments, graph: HeteroGraph) -> dict[str, torch.Tensor]:
     batch = min(_BATCH, max(1, len(triples) // _BATCHES))
     kinds = len(graph.edge_types)
     scorer = train_complex(triples, graph.num_nodes, kinds, args.size, args.epochs, batch, folds=folds, seed=args.seed)
-    embeds = embed_nodes(pretrained, neighborhoods, num_walks=2)
+    states = embed_nodes(pretrained, neighborhoods, num_walks=2, blocks=LINK_BLOCKS)
     with torch.inference_mode():
-        vectors = scorer.vectors(torch.from_numpy(embeds)).clone()
+        vectors = scorer.vectors(torch.from_numpy(states)).clone()
+    embeds = embed_nodes(pretrained, neighborhoods, num_walks=2)
     return {
         "nodes.weight": vectors,
         "types.weight": scorer.types.weight.detach().clone(),
