@@ -10,7 +10,7 @@ from huggingface_hub import get_token
 
 from tkre_hf.errors import TkreError
 from tkre_hf.hub.facts import EMISSIONS, read_header
-from tkre_hf.hub.model_card import CARD, CARD_BESIDE
+from tkre_hf.hub.marks import CARD_BESIDE
 
 # Left at home, for they are no part of a model: where training can be gone on from, logs, what was predicted, and what
 # tells where and on which machine it was trained (codecarbon's table has the place).
@@ -107,9 +107,3 @@ def _refuse(name: str, path: Path) -> None:
                     "may have seen it"
                 )
             tail = text[-_OVERLAP:]
-
-
-def card_text(folder: Path) -> str | None:
-    """The card in a folder; ``None`` where there is none."""
-    path = folder / CARD
-    return path.read_text("utf-8") if path.is_file() else None
