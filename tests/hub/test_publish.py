@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from huggingface_hub import CommitOperationAdd, ModelCard
 
 from tkre_hf.cli import main
@@ -117,6 +121,104 @@ def test_what_must_not_go_out_is_refused_before_anything_is_asked(
         publish(PushArguments(str(checkpoint), "m"), api)
     assert name.rpartition("/")[2] in str(caught.value) and TOKEN not in str(caught.value)
     assert api.calls == []
+
+
+def array_bytes(array: Any) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+def zip_bytes(**members: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def saved_bytes(value: Any) -> bytes:
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+OBJECTS = array_bytes(np.array([{}, None], dtype=object))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (saved_bytes({"a": torch.zeros(2)}), r"holds \w+/data.pkl, a pickle, as torch.save writes it"),
+        (zip_bytes(weights=b"\x80\x04K\x01."), "holds weights, a pickle"),
+        (zip_bytes(b=OBJECTS), "holds b, which is a NumPy array of Python objects"),
+        (OBJECTS, "is a NumPy array of Python objects"),
+        (array_bytes(np.zeros(2, dtype=[("a", "O")])), "is a NumPy array of Python objects"),
+        (OBJECTS[:30], "is a NumPy array whose header can't be read"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{", "is a NumPy array whose header can't be read"),
+        (zip_bytes(a=b"abc" * 50).replace(b"PK\x03\x04", b"PK\x03\x05"), "is an archive that can't be looked into"),
+    ],
+)
+def test_a_pickle_under_another_name_is_refused(content: bytes, message: str, checkpoint: Path) -> None:
+    (checkpoint / "weights.dat").write_bytes(content)
+    with pytest.raises(TkreError, match=rf"^weights\.dat {message}.*: move it out of the folder$"):
+        collect(PushArguments(str(checkpoint), "m"))
+
+
+def test_arrays_and_archives_without_pickles_go_out(checkpoint: Path) -> None:
+    files = {
+        "a.npy": array_bytes(np.arange(3)),
+        "none.npy": array_bytes(np.zeros(0)),
+        "named.npy": array_bytes(np.zeros(1, dtype=[("é", "i4")])),
+        "b.npz": zip_bytes(**{"x.npy": array_bytes(np.eye(2)), "notes.txt": b"x"}),
+    }
+    for name, content in files.items():
+        (checkpoint / name).write_bytes(content)
+    assert set(files) <= set(collect(PushArguments(str(checkpoint), "m")).files)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("../outside.txt", "link is a link out of the folder: put a copy"),
+        ("../outside", "link is a link out of the folder: put a copy"),
+        ("../nothing", "link is a link that leads nowhere: remove it"),
+        ("link", "link is a link that leads nowhere: remove it"),
+        (".", "link is a link to a folder that it lies in itself: remove the link"),
+        ("..", "link is a link to a folder that it lies in itself|link is a link out of the folder"),
+    ],
+)
+def test_a_link_that_leads_out_or_nowhere_is_refused(target: str, message: str, checkpoint: Path) -> None:
+    (checkpoint.parent / "outside.txt").write_text("a secret of the house")
+    (checkpoint.parent / "outside").mkdir()
+    (checkpoint.parent / "outside" / "a.txt").write_text("likewise")
+    (checkpoint / "link").symlink_to(target)
+    with pytest.raises(TkreError, match=message):
+        collect(PushArguments(str(checkpoint), "m"))
+
+
+def test_links_that_stay_and_those_of_the_hub_s_cache_go_out(checkpoint: Path) -> None:
+    (checkpoint / "alias.json").symlink_to("config.json")
+    cache = checkpoint.parent / "hub" / "models--ada--m"
+    (cache / "blobs").mkdir(parents=True)
+    (cache / "snapshots" / "abc").mkdir(parents=True)
+    for path in [path for path in checkpoint.iterdir() if path.is_file() and not path.is_symlink()]:
+        (cache / "blobs" / f"0{path.name}").write_bytes(path.read_bytes())
+        (cache / "snapshots" / "abc" / path.name).symlink_to(f"../../blobs/0{path.name}")
+    assert "alias.json" in collect(PushArguments(str(checkpoint), "m")).files
+    assert "model.safetensors" in collect(PushArguments(str(cache / "snapshots" / "abc"), "m")).files
+    # What stays at home may lead anywhere.
+    (checkpoint / ".notes").symlink_to("nowhere")
+    assert ".notes" in collect(PushArguments(str(checkpoint), "m")).at_home
+
+
+def test_weights_that_lead_nowhere_are_one_sentence(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkpoint / "model.safetensors").unlink()
+    (checkpoint / "model.safetensors").symlink_to("nowhere")
+    for command in (["card", str(checkpoint)], ["push", str(checkpoint), "m", "--dry_run"]):
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "model.safetensors" in line and "link" in line
 
 
 def test_the_user_s_own_token_is_found_in_any_form(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
