@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import metadata
 
@@ -89,6 +91,35 @@ def test_the_hub_answers_or_does_not(
         online(f"http://127.0.0.1:{silent.getsockname()[1]}")
         found = endpoint()
     assert not found.ok and not found.required and "no answer within 0.2 s" in found.detail
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_an_endpoint_is_shown_without_its_password(
+    offline: bool,
+    hub: Hub,  # noqa: F811
+    online: Callable[[str], None],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    online(hub.url.replace("://", "://me:S3cret@"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    found = hub_checks()[0]
+    assert found.detail.startswith(f"{hub.url}: ") and "S3cret" not in found.detail
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://me:S3cret@127.0.0.1:1")
+    found = hub_checks()[0]
+    assert found.detail.startswith("http://127.0.0.1:1: ") and "S3cret" not in found.detail
+
+
+def test_it_works_where_packaging_is_missing() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['packaging'] = sys.modules['packaging.requirements'] = None\n"
+        "from tkre_hf.doctor import extra_checks, library_checks\n"
+        "(check,) = library_checks()\n"
+        "assert not check.ok and check.required and check.fix == 'pip install packaging'\n"
+        "assert extra_checks() == []\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_nobody_is_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import torch
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.kshot import load_classifier, predict
 from tkre_hf.finetuning import ADAPTER, train_relations
-from tkre_hf.hub.model_card import is_edited
+from tkre_hf.hub.marks import is_edited
 from tkre_hf.tkre.adapters import load_adapter
 from tkre_hf.tkre.training_args import RelationTrainingArguments
 from tkre_hf.training import SCLStageArguments, SCLTrainingArguments, train_scl

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from tkre_hf.hub.model_card import is_edited, setting_in_words
+from tkre_hf.hub.marks import is_edited
+from tkre_hf.hub.model_card import setting_in_words
 
 ROOT = Path(__file__).parents[1]
 CARDS = sorted((ROOT / "model_cards").glob("*.md"))

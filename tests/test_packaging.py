@@ -52,6 +52,10 @@ def test_version_stands_in_pyproject_alone():
     assert not elsewhere
 
 
+def test_what_the_doctor_reads_versions_with_is_declared():
+    assert "packaging" in {Requirement(line).name for line in PROJECT["dependencies"]}
+
+
 def test_no_tool_is_set_in_two_files():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")

@@ -69,7 +69,8 @@ def _run(args: argparse.Namespace) -> int:
     from tkre_hf.data import load_relation_info
     from tkre_hf.evaluation.few_shot import FewShotArguments, FewShotEvaluator, load_checkpoint
     from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
-    from tkre_hf.hub.model_card import CARD, write_card
+    from tkre_hf.hub.marks import CARD
+    from tkre_hf.hub.model_card import write_card
     from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREModel
     from tkre_hf.tkre.processing_tkre import TKREProcessor
     from tkre_hf.training import (

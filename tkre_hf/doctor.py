@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
+from tkre_hf.places import without_login
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 _PACKAGE = "tkre-hf"
 # Extras for those who work on the project itself.
@@ -54,6 +56,12 @@ def library_checks(requirements: Sequence[str] | None = None) -> list[Check]:
     Args:
         requirements: In the form of PEP 508; those of the installed package by default.
     """
+    try:
+        from packaging.requirements import Requirement
+        from packaging.specifiers import SpecifierSet
+    except ImportError as error:
+        detail = f"can't be imported: {error}; without it no version can be told from another"
+        return [Check("libraries", "packaging", False, detail, True, "pip install packaging")]
     if requirements is None:
         try:
             about = metadata.metadata(_PACKAGE)
@@ -78,8 +86,10 @@ def library_checks(requirements: Sequence[str] | None = None) -> list[Check]:
 def extra_checks() -> list[Check]:
     """Each extra, by whether all its packages are there."""
     try:
+        from packaging.requirements import Requirement
+
         about = metadata.metadata(_PACKAGE)
-    except metadata.PackageNotFoundError:
+    except (ImportError, metadata.PackageNotFoundError):
         return []
     requirements = [Requirement(text) for text in about.get_all("Requires-Dist") or []]
     found = []
@@ -162,9 +172,8 @@ def hub_checks() -> list[Check]:
             Check("hub", "huggingface_hub", False, f"can't be imported: {error}", True, "pip install huggingface-hub")
         ]
     if constants.HF_HUB_OFFLINE:
-        found = [
-            Check("hub", "endpoint", True, f"{constants.ENDPOINT}: not asked, offline mode is on (HF_HUB_OFFLINE)")
-        ]
+        shown = without_login(constants.ENDPOINT)
+        found = [Check("hub", "endpoint", True, f"{shown}: not asked, offline mode is on (HF_HUB_OFFLINE)")]
     else:
         found = [_reach(constants.ENDPOINT, get_session())]
     login = get_token() is not None
@@ -173,13 +182,14 @@ def hub_checks() -> list[Check]:
 
 
 def _reach(endpoint: str, session: Any) -> Check:
+    shown = without_login(endpoint)
     try:
         # Any answer will do, one that refuses too.
         status = session.head(endpoint, timeout=_TIMEOUT_S).status_code
     except Exception as error:  # of requests or httpx, whichever the installed huggingface_hub has
-        detail = f"{endpoint}: no answer within {_TIMEOUT_S:g} s ({type(error).__name__})"
+        detail = f"{shown}: no answer within {_TIMEOUT_S:g} s ({type(error).__name__})"
         return Check("hub", "endpoint", False, detail, fix="look to the network, or to HF_ENDPOINT")
-    return Check("hub", "endpoint", True, f"{endpoint}: answers ({status})")
+    return Check("hub", "endpoint", True, f"{shown}: answers ({status})")
 
 
 def examine() -> list[Check]:

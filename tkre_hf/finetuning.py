@@ -21,9 +21,9 @@ from tkre_hf.data.moved import with_moved_marks
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import embed_anchors, embed_records
 from tkre_hf.evaluation.kshot import trainer_metrics
-from tkre_hf.hub.model_card import CARD
+from tkre_hf.hub.marks import CARD
 from tkre_hf.hub.trainers import RelationTrainer
-from tkre_hf.stage_settings import without_folders
+from tkre_hf.places import without_folders
 from tkre_hf.tkre.adapters import add_adapter, count_trained
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.modeling_parts import relation_prototypes, relation_states

@@ -29,7 +29,7 @@ from tkre_hf.pfhin.finetuning import (
 )
 from tkre_hf.pfhin.modeling_pfhin import PFHINForLinkPrediction, PFHINForNodeClassification
 from tkre_hf.pfhin.tasks import classify_linear, cluster, f1_scores, link_scores, similarity_search
-from tkre_hf.stage_settings import without_folders
+from tkre_hf.places import without_folders
 from tkre_hf.training import settings_errors
 from tkre_hf.training_data import TrainingSummary, training_summary
 

@@ -27,7 +27,8 @@ from tkre_hf.pfhin.modeling_pfhin import PFHINForPreTraining, PFHINPreTrainedMod
 from tkre_hf.pfhin.text import encode_texts
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 from tkre_hf.pfhin.walks import WalkSettings
-from tkre_hf.stage_settings import stage_settings, without_folders
+from tkre_hf.places import without_folders
+from tkre_hf.stage_settings import stage_settings
 from tkre_hf.training import find_checkpoint, resolve_backbone, settings_errors
 from tkre_hf.training_data import TrainingSummary
 

@@ -29,11 +29,12 @@ from tkre_hf.evaluation.kshot import Predictions, load_classifier, predict
 from tkre_hf.evaluation.report import Row, command, machine, versions
 from tkre_hf.finetuning import train_relations
 from tkre_hf.hub.facts import FIGURES
-from tkre_hf.hub.model_card import CARD, CARD_BESIDE, write_card
+from tkre_hf.hub.marks import CARD, CARD_BESIDE
+from tkre_hf.hub.model_card import write_card
 from tkre_hf.knowledge.cli import generate_training_set
 from tkre_hf.knowledge.merge import write_rows
 from tkre_hf.knowledge.settings import Stage0Arguments
-from tkre_hf.stage_settings import without_folders
+from tkre_hf.places import without_folders
 from tkre_hf.tkre.prototypes import PROTOTYPES, RELATIONS
 from tkre_hf.tkre.training_args import (
     MSLMTrainingArguments,

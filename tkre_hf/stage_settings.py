@@ -73,8 +73,3 @@ def base_model(name: str) -> str | None:
     if name == MINILM:
         return MINILM_ID
     return None if Path(name).exists() else name
-
-
-def without_folders(name: str) -> str:
-    """A checkpoint goes out into the world, and where its files lay on this machine is nobody's business."""
-    return Path(name).name if Path(name).is_absolute() else name

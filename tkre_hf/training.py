@@ -19,10 +19,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import embed_records
-from tkre_hf.hub.model_card import CARD, write_card
+from tkre_hf.hub.marks import CARD
+from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
 from tkre_hf.hub.trainers import MSLMTrainer, RelationTrainer, SCLTrainer
-from tkre_hf.stage_settings import base_model, stage_settings, without_folders
+from tkre_hf.places import without_folders
+from tkre_hf.stage_settings import base_model, stage_settings
 from tkre_hf.tkre.configuration_tkre import TKREConfig
 from tkre_hf.tkre.markers import ROLES, get_marker
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification

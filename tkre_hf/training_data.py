@@ -23,6 +23,7 @@ from tkre_hf.data import (
     load_relation_info,
     published_splits,
 )
+from tkre_hf.data.reading import read_json
 from tkre_hf.errors import TkreError
 from tkre_hf.tkre.markers import MARKERS
 from tkre_hf.tkre.training_args import TKRETrainingArguments
@@ -233,9 +234,32 @@ class TrainingSummary:
 
 
 def training_summary(folder: str | Path) -> TrainingSummary | None:
-    """Reads what a checkpoint was trained on; ``None`` where nothing says so."""
+    """Reads what a checkpoint was trained on; ``None`` where nothing says so.
+
+    Raises:
+        TkreError: The file tells something else.
+    """
     file = Path(folder, TRAINING_DATA)
-    return TrainingSummary(json.loads(file.read_text("utf-8"))) if file.is_file() else None
+    if not file.is_file():
+        return None
+    stages = read_json(file)
+    if not isinstance(stages, list) or not all(map(_is_stage, stages)):
+        raise TkreError(f"{file} doesn't tell how a model was trained, stage by stage: move it away")
+    return TrainingSummary(stages)
+
+
+def _is_stage(entry: Any) -> bool:
+    """Whether it tells of a stage; of its fields those that a reader counts on."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("stage"), str):
+        return False
+    lists = [entry.get("sources"), entry.get("add_sources"), entry.get("trained_relations", [])]
+    numbers = [entry.get(name) for name in ("seed", "minutes", "sentences", "relations", "nodes", "edges")]
+    return (
+        all(isinstance(value, list) and all(isinstance(name, str) for name in value) for value in lists)
+        and all(value is None or isinstance(value, int | float) for value in numbers)
+        and isinstance(entry.get("settings") or {}, dict)
+        and isinstance(entry.get("held_out_relations") or [], list)
+    )
 
 
 def load_training_records(args: StageArguments, training_args: TKRETrainingArguments | None = None) -> TrainingRecords:

@@ -18,7 +18,9 @@ from scipy import stats
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.page import NOTES, write_page
 from tkre_hf.evaluation.report import Row, command, machine, mean_ci95, read_rows, table, versions, write_rows
+from tkre_hf.places import published_command, published_text
 
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 ROW = Row("fewrel_val_wiki", "tkre", "5w1s", "accuracy", 86.25, 0.4, 10_000, [0, 1], "descriptions", 31.5)
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -140,6 +142,46 @@ def test_the_command_names_no_folder_of_this_machine(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [script.format(here=tmp_path), "--data", "my file"])
     assert command() == wanted
+
+
+def test_the_command_names_no_absolute_path_and_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["--model", str(tmp_path / "my model"), f"--data={tmp_path}/rows.jsonl", "--output", "outputs/rows.json"]
+    secrets = [
+        "--hub_token",
+        "S3",
+        "--token=S3",
+        "--api_key",
+        "S3",
+        "--hub-token",
+        "S3",
+        "--url",
+        "http://me:S3@host/v1",
+    ]
+    kwargs = ["--kwargs", json.dumps({"path": str(tmp_path / "inner")}), "--data_dir", "DIR"]
+    monkeypatch.setattr(sys, "argv", ["/bin/tkre", "evaluate", *given, *secrets, *kwargs])
+    assert command() == (
+        "tkre evaluate --model 'my model' --data=rows.jsonl --output outputs/rows.json --url http://host/v1 "
+        """--kwargs '{"path": "inner"}' --data_dir DIR"""
+    )
+
+
+def test_commands_and_sources_that_are_recorded_stay_as_they_are() -> None:
+    recorded = [row for path in RESULTS.glob("*.json") for row in read_rows(path)]
+    assert any("outputs/" in row.command for row in recorded) and any(row.source for row in recorded)
+    for row in recorded:
+        assert published_command(row.command) == row.command and published_text(row.source) == row.source
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("value", "61.5"), ("value", None), ("value", True), ("ci95", "1"), ("seeds", 0), ("system", 1)],
+)
+def test_a_field_of_another_kind_is_named(field: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{**asdict(ROW), field: value}]))
+    with pytest.raises(TkreError, match=rf"rows\.json does not hold result rows \({field} is {value!r}, not a"):
+        read_rows(path)
 
 
 def test_the_page_shows_every_row_and_keeps_notes(tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ def test_rows_go_out_and_answers_and_labelled_rows_stay(
     assert main([*command, "--dry_run"]) == 0
     assert "stays here  train.jsonl" in capsys.readouterr().out and not hub.calls
     assert main(command) == 0
+    assert (
+        b'load_dataset("ada/my-knowledge"' in hub.repos["datasets", "ada/my-knowledge"].branches["main"]["README.md"]
+    )
     files = hub.repos["datasets", f"{USER}/my-knowledge"].branches["main"]
     assert set(files) - {".gitattributes"} == {
         "README.md",
@@ -60,6 +63,7 @@ def test_rows_go_out_and_answers_and_labelled_rows_stay(
         "samples/run.json",
     }
     card = DatasetCard(files["README.md"].decode())
+    assert 'load_dataset("ada/my-knowledge"' in card.text
     assert card.data.license == "apache-2.0" and card.data.size_categories == "n<1K"
     assert card.data.configs == [
         {"config_name": "explanations", "data_files": "explanations/records.jsonl"},
@@ -95,6 +99,12 @@ def test_a_folder_without_rows_or_with_wrong_ones(knowledge: Path, tmp_path: Pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(TkreError, match=r"holds no generated rows: expected records\.jsonl"):
         collect(PushArguments(str(tmp_path / "empty"), "k", "dataset"))
+    run = knowledge / "samples" / "run.json"
+    for text, message in (("[]", "holds no settings of a run"), ("{", "broken JSON")):
+        run.write_text(text)
+        with pytest.raises(TkreError, match=rf"run\.json.*{message}"):
+            collect(PushArguments(str(knowledge), "k", "dataset"))
+    run.write_text("{}")
     (knowledge / "samples" / "consistent.jsonl").write_text('{"text": "no record"}\n')
     with pytest.raises(TkreError, match=r"consistent\.jsonl, line 1: no record"):
         collect(PushArguments(str(knowledge), "k", "dataset"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from tkre_hf.cli import main
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import Row, read_rows, write_rows
 from tkre_hf.finetuning import train_relations
-from tkre_hf.hub.facts import CardFacts
-from tkre_hf.hub.model_card import is_edited, metadata, setting_in_words, write_card
+from tkre_hf.hub.facts import CardFacts, count_parameters
+from tkre_hf.hub.marks import is_edited
+from tkre_hf.hub.model_card import metadata, setting_in_words, write_card
 from tkre_hf.kshot import _file_digest
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
@@ -151,6 +153,53 @@ def test_what_a_person_wrote_is_never_written_over(
     assert "README.generated.md; README.md is a person's, and stays" in capsys.readouterr().out
 
 
+def test_what_a_person_wrote_beside_is_not_written_over_either(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = {checkpoint / name: f"# {name}, my own\n" for name in ("README.md", "README.generated.md")}
+    for path, text in mine.items():
+        path.write_text(text)
+    assert main(["card", str(checkpoint)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "rename or delete README.generated.md" in line
+    assert {path: path.read_text() for path in mine} == mine
+
+
+def test_no_folder_of_another_machine_stands_in_a_card(checkpoint: Path) -> None:
+    row = replace(ROW, command="tkre evaluate --model /home/me/m --token S3 --data rows/x.jsonl")
+    other = Row("fewrel_val_wiki", "theirs", "5w1s", "accuracy", 70.0, published=True, source="see /home/me/paper.pdf")
+    write_rows(checkpoint / "results.json", [row, other])
+    write_card(checkpoint)
+    text = load(checkpoint).text
+    assert "`tkre evaluate --model m --data rows/x.jsonl`" in text and "theirs (see paper.pdf)" in text
+
+
+def test_relations_that_a_model_was_taught(
+    checkpoint: Path, corpus_files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = count_parameters(checkpoint)
+    folder = tmp_path / "taught"
+    fit = ["relations", "fit", "--model", str(checkpoint), "--relation_info", str(corpus_files[1])]
+    assert main([*fit, "--output", str(folder)]) == 0
+    assert (folder / "training_data.json").read_bytes() == (checkpoint / "training_data.json").read_bytes()
+    assert main(["card", str(folder)]) == 0
+    card = load(folder)
+    assert "few-shot" in card.data.tags and "This is a few-shot relation extractor" in card.text
+    assert (
+        column(card, "tau") == ["", "0.2"] and "| capital " in card.text and "city that rules a country" in card.text
+    )
+    own = code_of(card)[0]
+    assert 'pipeline("relation-extraction", model="taught")' in own
+    monkeypatch.chdir(tmp_path)
+    exec(compile(own, "README.md", "exec"), {})
+    # Prototypes are no weights.
+    assert (folder / "prototypes.safetensors").exists()
+    assert main([*fit, "--model", str(checkpoint)]) == 0 and count_parameters(checkpoint) == plain
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(TkreError, match="holds no model"):
+        write_card(folder)
+
+
 def test_a_card_that_nobody_edited_is_refreshed(checkpoint: Path) -> None:
     path = checkpoint / "README.md"
     # As git may check it out.
@@ -242,6 +291,16 @@ def test_a_trainer_pushes_this_card_and_no_pickle(
     assert "mine" in card.data.tags and "`my rows`" in card.text
     assert "model.safetensors" in files and not [name for name in files if name.endswith((".bin", ".pt"))]
     assert not [name for name, content in files.items() if TOKEN.encode() in content]
+
+
+def test_a_trainer_without_a_name_pushes_a_card_with_the_whole_one(
+    backbone: Path, records: list[dict[str, Any]], tmp_path: Path, hub: Hub, online: Callable[[str], None]
+) -> None:
+    online(hub.url)
+    trainer = bare_trainer(tmp_path / "bare", backbone, records, push_to_hub=True, hub_token=TOKEN)
+    trainer.train()
+    trainer.push_to_hub()
+    assert b'from_pretrained("ada/bare")' in hub.repos["models", "ada/bare"].branches["main"]["README.md"]
 
 
 def test_a_trainer_that_would_publish_pickles_is_refused(

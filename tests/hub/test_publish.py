@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from huggingface_hub import CommitOperationAdd, ModelCard
 
 from tkre_hf.cli import main
 from tkre_hf.errors import TkreError
-from tkre_hf.hub.model_card import is_edited
-from tkre_hf.hub.publish import PushArguments, publish
+from tkre_hf.hub.marks import is_edited
+from tkre_hf.hub.publish import PushArguments, collect, publish
 
 from .conftest import TOKEN
 from .server import USER, Hub, Repo
@@ -119,11 +123,137 @@ def test_what_must_not_go_out_is_refused_before_anything_is_asked(
     assert api.calls == []
 
 
+def array_bytes(array: Any) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+def zip_bytes(**members: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def saved_bytes(value: Any) -> bytes:
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+OBJECTS = array_bytes(np.array([{}, None], dtype=object))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (saved_bytes({"a": torch.zeros(2)}), r"holds \w+/data.pkl, a pickle, as torch.save writes it"),
+        (zip_bytes(weights=b"\x80\x04K\x01."), "holds weights, a pickle"),
+        (zip_bytes(b=OBJECTS), "holds b, which is a NumPy array of Python objects"),
+        (OBJECTS, "is a NumPy array of Python objects"),
+        (array_bytes(np.zeros(2, dtype=[("a", "O")])), "is a NumPy array of Python objects"),
+        (OBJECTS[:30], "is a NumPy array whose header can't be read"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{", "is a NumPy array whose header can't be read"),
+        (zip_bytes(a=b"abc" * 50).replace(b"PK\x03\x04", b"PK\x03\x05"), "is an archive that can't be looked into"),
+    ],
+)
+def test_a_pickle_under_another_name_is_refused(content: bytes, message: str, checkpoint: Path) -> None:
+    (checkpoint / "weights.dat").write_bytes(content)
+    with pytest.raises(TkreError, match=rf"^weights\.dat {message}.*: move it out of the folder$"):
+        collect(PushArguments(str(checkpoint), "m"))
+
+
+def test_arrays_and_archives_without_pickles_go_out(checkpoint: Path) -> None:
+    files = {
+        "a.npy": array_bytes(np.arange(3)),
+        "none.npy": array_bytes(np.zeros(0)),
+        "named.npy": array_bytes(np.zeros(1, dtype=[("é", "i4")])),
+        "b.npz": zip_bytes(**{"x.npy": array_bytes(np.eye(2)), "notes.txt": b"x"}),
+    }
+    for name, content in files.items():
+        (checkpoint / name).write_bytes(content)
+    assert set(files) <= set(collect(PushArguments(str(checkpoint), "m")).files)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("../outside.txt", "link is a link out of the folder: put a copy"),
+        ("../outside", "link is a link out of the folder: put a copy"),
+        ("../nothing", "link is a link that leads nowhere: remove it"),
+        ("link", "link is a link that leads nowhere: remove it"),
+        (".", "link is a link to a folder that it lies in itself: remove the link"),
+        ("..", "link is a link to a folder that it lies in itself|link is a link out of the folder"),
+    ],
+)
+def test_a_link_that_leads_out_or_nowhere_is_refused(target: str, message: str, checkpoint: Path) -> None:
+    (checkpoint.parent / "outside.txt").write_text("a secret of the house")
+    (checkpoint.parent / "outside").mkdir()
+    (checkpoint.parent / "outside" / "a.txt").write_text("likewise")
+    (checkpoint / "link").symlink_to(target)
+    with pytest.raises(TkreError, match=message):
+        collect(PushArguments(str(checkpoint), "m"))
+
+
+def test_links_that_stay_and_those_of_the_hub_s_cache_go_out(checkpoint: Path) -> None:
+    (checkpoint / "alias.json").symlink_to("config.json")
+    cache = checkpoint.parent / "hub" / "models--ada--m"
+    (cache / "blobs").mkdir(parents=True)
+    (cache / "snapshots" / "abc").mkdir(parents=True)
+    for path in [path for path in checkpoint.iterdir() if path.is_file() and not path.is_symlink()]:
+        (cache / "blobs" / f"0{path.name}").write_bytes(path.read_bytes())
+        (cache / "snapshots" / "abc" / path.name).symlink_to(f"../../blobs/0{path.name}")
+    assert "alias.json" in collect(PushArguments(str(checkpoint), "m")).files
+    assert "model.safetensors" in collect(PushArguments(str(cache / "snapshots" / "abc"), "m")).files
+    # What stays at home may lead anywhere.
+    (checkpoint / ".notes").symlink_to("nowhere")
+    assert ".notes" in collect(PushArguments(str(checkpoint), "m")).at_home
+
+
+def test_weights_that_lead_nowhere_are_one_sentence(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkpoint / "model.safetensors").unlink()
+    (checkpoint / "model.safetensors").symlink_to("nowhere")
+    for command in (["card", str(checkpoint)], ["push", str(checkpoint), "m", "--dry_run"]):
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "model.safetensors" in line and "link" in line
+
+
 def test_the_user_s_own_token_is_found_in_any_form(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "unlike-all-others")
     (checkpoint / "notes.txt").write_text("it is unlike-all-others, she said")
     with pytest.raises(TkreError, match=r"notes\.txt holds what looks like an access token"):
         publish(PushArguments(str(checkpoint), "m"), FakeApi())  # type: ignore[arg-type]
+
+
+BROKEN = [
+    ("training_data.json", b"{", "broken JSON"),
+    ("training_data.json", b'{"a": 1}', "doesn't tell how a model was trained"),
+    ("training_data.json", b'[{"stage": "x", "sources": "y", "add_sources": []}]', "doesn't tell how a model"),
+    ("test_results.json", b"[1]", "holds something else than metrics"),
+    ("test_results.json", b'{"f1": "high"}', "holds something else than metrics"),
+    ("test_results.json", b"\xff", "UTF-8"),
+    (
+        "results.json",
+        b'[{"benchmark": "b", "system": "s", "setting": "5w1s", "metric": "accuracy", "value": "61.5"}]',
+        "value is '61.5', not a number",
+    ),
+    ("relations.json", b'{"relations": [1]}', "doesn't tell a model's relations"),
+    ("emissions.csv", b"\xff", "isn't codecarbon's"),
+    ("README.md", b"caf\xe9", "is not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BROKEN)
+def test_a_broken_file_beside_the_model_is_one_sentence(
+    name: str, content: bytes, message: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoint / name).write_bytes(content)
+    assert main(["push", str(checkpoint), "ada/m", "--dry_run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tkre push: ") and name in line and message in line
 
 
 @pytest.mark.parametrize("what", ["nothing", "no folder", "weights alone", "another model"])
@@ -145,7 +275,11 @@ def test_a_dry_run_lists_and_writes_nothing(
     size = (checkpoint / "model.safetensors").stat().st_size
     assert f"{size:>13,}  model.safetensors" in out and "for me/my-model" in out
     assert {path: path.stat().st_mtime_ns for path in checkpoint.rglob("*")} == before
-    assert hub.calls == []
+    assert hub.calls == [] and "namespace" not in out
+    assert main(["push", str(checkpoint), "my-model", "--dry_run"]) == 0
+    assert "the namespace is still to be filled in" in capsys.readouterr().out
+    assert main(["push", str(checkpoint), "bad name", "--dry_run"]) == 2
+    assert "the Hub takes no repository of the name 'bad name'" in capsys.readouterr().err
 
 
 def test_by_the_hub_s_own_routes(
@@ -162,15 +296,16 @@ def test_by_the_hub_s_own_routes(
     assert "model.safetensors" in repo.lfs and len(hub.verified) == 1
     card = ModelCard(files["README.md"].decode())
     assert card.data.license == "mit" and not is_edited(files["README.md"].decode())
-    assert 'from_pretrained("my-model")' in card.text
+    # The name is the whole one, without which nobody else's from_pretrained finds the model.
+    assert 'from_pretrained("ada/my-model")' in card.text and 'from_pretrained("my-model")' not in card.text
 
     # A second time nothing has changed, and there is no commit.
     assert main(["push", str(checkpoint), "my-model", "--license", "mit"]) == 0
     assert len(hub.verified) == 1
 
+    (checkpoint / "README.md").unlink()
     assert main(["push", str(checkpoint), f"{USER}/my-model", "--revision", "v2", "--message", "second"]) == 0
     assert b'from_pretrained("ada/my-model")' in repo.branches["v2"]["README.md"]
-    assert b'from_pretrained("my-model")' in repo.branches["main"]["README.md"]
     assert main(["push", str(checkpoint), "my-model", "--create_pr", "--license", "cc0-1.0"]) == 0
     assert "refs/pr/1" in repo.branches and f"{hub.url}/{USER}/my-model/discussions/1" in capsys.readouterr().out
     # Nothing that was sent names this machine's folders.
@@ -192,6 +327,49 @@ def test_the_card_that_was_told_more_goes_out_under_the_new_name(
     assert card.data.license == "mit" and card.data.eval_results[0].metric_value == 61.5
     assert 'from_pretrained("ada/told")' in text and 'from_pretrained("my-model")' not in text and "# told" in text
     assert not is_edited(text)
+
+
+@pytest.mark.parametrize("settings", [[], ["--license", "mit"], ["--results", "rows.json"], ["--system", "s"]])
+def test_what_a_card_was_told_holds_on(
+    settings: list[str], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"benchmark": "mine", "system": "s", "setting": "5w1s", "metric": "accuracy", "value": 61.5}]
+    for path in (tmp_path / "rows.json", checkpoint / "results.json"):
+        path.write_text(json.dumps(rows))
+    monkeypatch.chdir(tmp_path)
+    assert main(["card", str(checkpoint), "--license", "cc0-1.0", "--tags", "geography"]) == 0
+    assert main(["card", str(checkpoint), *settings]) == 0
+    for card in (ModelCard.load(checkpoint / "README.md"), pushed_card(checkpoint, *settings)):
+        licence = "mit" if "mit" in settings else "cc0-1.0"
+        assert card.data.license == licence and f"The model: {licence}." in card.text
+        assert "geography" in card.data.tags and len(set(card.data.tags)) == len(card.data.tags)
+
+
+def test_a_licence_that_is_said_leaves_the_figures_where_they_are(checkpoint: Path, tmp_path: Path) -> None:
+    rows = [{"benchmark": "mine", "system": "s", "setting": "5w1s", "metric": "accuracy", "value": 61.5}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    assert main(["card", str(checkpoint), "--results", str(tmp_path / "rows.json")]) == 0
+    card = pushed_card(checkpoint, "--license", "mit")
+    assert card.data.eval_results[0].metric_value == 61.5 and "| s " in card.text
+    assert card.data.license == "mit" and "The model: mit." in card.text
+
+
+def test_figures_that_came_after_the_card_are_in_it(checkpoint: Path) -> None:
+    assert main(["card", str(checkpoint), "--license", "cc0-1.0"]) == 0
+    rows = [{"benchmark": "mine", "system": "s", "setting": "5w1s", "metric": "accuracy", "value": 61.5}]
+    (checkpoint / "results.json").write_text(json.dumps(rows))
+    card = pushed_card(checkpoint)
+    assert card.data.eval_results[0].metric_value == 61.5 and "Not measured yet" not in card.text
+    assert card.data.license == "cc0-1.0"
+
+
+def pushed_card(folder: Path, *settings: str) -> ModelCard:
+    """The card that ``tkre push`` would send."""
+    given = {name.removeprefix("--"): value for name, value in zip(settings[::2], settings[1::2], strict=True)}
+    upload = collect(PushArguments(str(folder), "ada/m", **given))  # type: ignore[arg-type]
+    content = upload.files["README.md"]
+    assert isinstance(content, bytes)
+    return ModelCard(content.decode())
 
 
 def test_a_card_that_a_person_wrote_goes_out_as_it_is(

@@ -13,13 +13,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from tkre_hf.errors import TkreError
+from tkre_hf.places import published_words
 
 _PACKAGES = ("tkre-hf", "torch", "transformers", "datasets", "accelerate")
 
 # Two-sided 95% quantiles of Student's t for 1, 2 … degrees of freedom; the normal one stands in beyond.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+# What the fields of a row are that are no texts, and which of them may be None.
+_FIELD_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    **dict.fromkeys(("value", "ci95", "minutes", "sd"), ((int, float), "a number")),
+    "n": (int, "a whole number"),
+    "seeds": (list, "a list"),
+    "versions": (dict, "a mapping"),
+    "published": (bool, "true or false"),
+}
+_MAY_BE_ABSENT = frozenset(("ci95", "n", "minutes", "sd"))
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,10 @@ def machine() -> str:
 
 
 def command() -> str:
-    """The command line that this process was started with; it names no folder above the one it was started in."""
+    """The command line that this process was started with, without secrets and without where files lie.
+
+    An absolute path is its name alone; a relative one stays as it is.
+    """
     script, here = Path(sys.argv[0]).resolve(), Path.cwd()
     if script.suffix != ".py":
         program = [script.name]
@@ -109,7 +124,7 @@ def command() -> str:
         program = ["tkre"]
     else:
         program = ["python", str(script.relative_to(here)) if script.is_relative_to(here) else script.name]
-    return shlex.join([*program, *sys.argv[1:]])
+    return shlex.join([*program, *published_words(sys.argv[1:])])
 
 
 def read_rows(path: str | Path) -> list[Row]:
@@ -124,9 +139,21 @@ def read_rows(path: str | Path) -> list[Row]:
     known = {entry.name for entry in fields(Row)}
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return [Row(**{name: value for name, value in entry.items() if name in known}) for entry in entries]
-    except (ValueError, TypeError, AttributeError) as error:
+        return [_checked({name: entry[name] for name in entry if name in known}) for entry in entries]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
         raise TkreError(f"{path} does not hold result rows ({error}); move it away, or name another file") from None
+
+
+def _checked(entry: dict[str, Any]) -> Row:
+    """A row whose fields are of their kinds, which a file that others wrote needn't have."""
+    row = Row(**entry)
+    for name, value in vars(row).items():
+        kinds, what = _FIELD_KINDS.get(name, (str, "a text"))
+        if value is None and name in _MAY_BE_ABSENT:
+            continue
+        if not isinstance(value, kinds) or (isinstance(value, bool) and name != "published"):
+            raise ValueError(f"{name} is {value!r}, not {what}")
+    return row
 
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> list[Row]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tkre_hf.errors import TkreError
-from tkre_hf.hub.model_card import CARD, write_card
+from tkre_hf.hub.marks import CARD, card_text, is_edited
+from tkre_hf.hub.model_card import told_by, write_card
 
 
 @dataclass
@@ -44,7 +45,14 @@ def main(argv: Sequence[str], prog: str = "tkre card") -> int:
     (args,) = parse_arguments(CardArguments, name_positionals(argv, "folder"), description)
     if not Path(args.folder).is_dir():
         raise TkreError(f"there is no folder {args.folder}")
-    given = {"name": args.name, "licence": args.license, "tags": args.tags}
+    # What an earlier call was told holds on, where this one isn't told otherwise.
+    there = card_text(Path(args.folder))
+    told = told_by(there) if there is not None and not is_edited(there) else {}
+    given = {
+        "name": args.name,
+        "licence": args.license or told.get("licence"),
+        "tags": args.tags or told.get("tags", []),
+    }
     path = write_card(args.folder, args.results, args.system, **given)
     beside = "" if path.name == CARD else f"; {CARD} is a person's, and stays"
     print(f"the card is {path}{beside}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from tkre_hf.data.reading import read_json_lines
+from tkre_hf.data.reading import read_json, read_json_lines
 from tkre_hf.errors import InvalidRowError, TkreError
 from tkre_hf.evaluation.report import markdown
-from tkre_hf.hub.model_card import marked
+from tkre_hf.hub.marks import marked
+from tkre_hf.places import without_folders
 
 _TEMPLATE = Path(__file__).with_name("dataset_card_template.md")
 
@@ -69,9 +69,10 @@ def read_knowledge(folder: Path, with_gold: bool) -> Knowledge:
         _take(found, name, records, folder)
         found.about.extend(str((run / file).relative_to(folder)) for file in _ABOUT if (run / file).is_file())
         if (run / "run.json").is_file():
-            found.runs[(run / "run.json").relative_to(folder).as_posix()] = without_places(
-                json.loads((run / "run.json").read_text("utf-8"))
-            )
+            settings = read_json(run / "run.json")
+            if not isinstance(settings, dict):
+                raise TkreError(f"{run / 'run.json'} holds no settings of a run: move it away")
+            found.runs[(run / "run.json").relative_to(folder).as_posix()] = without_places(settings)
     if with_gold and (folder / TRAIN).is_file():
         _take(found, "train", folder / TRAIN, folder)
     if not found.files:
@@ -134,10 +135,7 @@ def render_dataset(name: str, knowledge: Knowledge, licence: str | None) -> str:
 
 def without_places(run: dict[str, Any]) -> dict[str, Any]:
     """A run's settings without the folders that models and data lay in."""
-    return {
-        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-        for key, value in run.items()
-    }
+    return {key: without_folders(value) if isinstance(value, str) else value for key, value in run.items()}
 
 
 def _written(knowledge: Knowledge) -> str:

@@ -10,9 +10,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from tkre_hf.data.reading import read_json
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import Row, read_rows
 from tkre_hf.hub.sources import MINILM_ID
+from tkre_hf.tkre.prototypes import PROTOTYPES, RELATIONS
 from tkre_hf.training_data import MINILM, training_summary
 
 MODEL_TYPES = ("tkre", "pfhin")
@@ -53,6 +55,7 @@ class CardFacts:
         datasets: Hub ids beside those of the sources.
         language: ISO 639-1, where the sources don't tell.
         results_note: What stands in the place of figures where there are none.
+        taught: The relations that the model was taught, each with ``relation``, ``name`` and ``description``.
     """
 
     name: str
@@ -67,6 +70,7 @@ class CardFacts:
     datasets: Sequence[str] = ()
     language: str | None = None
     results_note: str = ""
+    taught: Sequence[Mapping[str, Any]] = ()
 
     @property
     def model_class(self) -> str:
@@ -101,7 +105,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         TkreError: There is no model of ours in it.
     """
     file = folder / "config.json"
-    if not file.is_file() or not any(folder.glob("*.safetensors")):
+    if not file.is_file() or not weight_files(folder):
         raise TkreError(
             f"{folder} holds no model: expected config.json and model.safetensors, as a stage or save_pretrained "
             "writes them"
@@ -149,6 +153,7 @@ def read_facts(
         rows=rows,
         others=others,
         emissions=read_emissions(folder / EMISSIONS),
+        taught=read_taught(folder / RELATIONS),
         **given,
     )
 
@@ -196,7 +201,9 @@ def _test_rows(file: Path, stages: Sequence[Mapping[str, Any]]) -> list[Row]:
     """What PF-HIN's fine-tuning measured on its test part."""
     if not file.is_file() or not stages:
         return []
-    stage = stages[-1]
+    stage, measured = stages[-1], read_json(file)
+    if not isinstance(measured, dict) or not all(isinstance(value, int | float) for value in measured.values()):
+        raise TkreError(f"{file} holds something else than metrics and their values: move it away")
     return [
         Row(
             benchmark=Path(stage["sources"][0]).name if stage["sources"] else "test",
@@ -204,22 +211,27 @@ def _test_rows(file: Path, stages: Sequence[Mapping[str, Any]]) -> list[Row]:
             setting=f"test {metric}",
             metric=metric,
             value=round(value, 3),
-            seeds=[stage["seed"]],
+            seeds=[stage["seed"]] if stage.get("seed") is not None else [],
             minutes=stage.get("minutes"),
         )
-        for metric, value in json.loads(file.read_text("utf-8")).items()
+        for metric, value in measured.items()
         if not metric.startswith("val_")
     ]
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """A model's weights in a folder; the prototypes of relations that it was taught are none."""
+    return [file for file in folder.glob("*.safetensors") if file.name != PROTOTYPES]
+
+
 def count_parameters(folder: Path) -> int:
-    """How many numbers a folder's safetensors files hold, by their headers.
+    """How many numbers the weights in a folder are, by the headers of their files.
 
     Raises:
         TkreError: A file is no safetensors file.
     """
     total = 0
-    for file in folder.glob("*.safetensors"):
+    for file in weight_files(folder):
         header = read_header(file)
         total += sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
     return total
@@ -231,11 +243,14 @@ def read_header(file: Path) -> dict[str, Any]:
     Raises:
         TkreError: It is none.
     """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        # More than the file has is no length, but the first bytes of something else.
-        text = stream.read(length) if 0 < length <= size - 8 else b""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            # More than the file has is no length, but the first bytes of something else.
+            text = stream.read(length) if 0 < length <= size - 8 else b""
+    except OSError as error:
+        raise TkreError(f"{file} can't be read ({error.strerror}): look to the file, or where it links to") from None
     try:
         header = json.loads(text)
     except ValueError:
@@ -243,6 +258,24 @@ def read_header(file: Path) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise TkreError(f"{file} is no safetensors file, whatever its name says")
     return header
+
+
+def read_taught(file: Path) -> list[dict[str, Any]]:
+    """The relations that a model was taught, as they stand beside it; none where there is no such file.
+
+    Raises:
+        TkreError: The file is another one.
+    """
+    if not file.is_file():
+        return []
+    told = read_json(file)
+    rows = told.get("relations") if isinstance(told, dict) else None
+    names = ("relation", "name", "description")
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and all(isinstance(row.get(name), str) for name in names) for row in rows
+    ):
+        raise TkreError(f"{file} doesn't tell a model's relations: `tkre relations fit` makes it anew")
+    return rows
 
 
 def read_emissions(file: Path) -> Emissions | None:
@@ -253,11 +286,11 @@ def read_emissions(file: Path) -> Emissions | None:
     """
     if not file.is_file():
         return None
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
     try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
         kilograms = sum(float(row["emissions"]) for row in rows)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, csv.Error):
         raise TkreError(f"{file} isn't codecarbon's: expected a column 'emissions', in kilograms") from None
     names = [row.get(column) or "" for row in rows for column in ("gpu_model", "cpu_model")]
     return Emissions(1000 * kilograms, ", ".join(dict.fromkeys(filter(None, names)))) if rows else None

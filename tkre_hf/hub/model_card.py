@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +11,18 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tkre_hf.evaluation.report import Row, markdown, table
 from tkre_hf.hub.facts import CardFacts, read_facts
+from tkre_hf.hub.marks import marked, unmarked, write_text
 from tkre_hf.hub.sources import APACHE, MINILM_ID, common, source_of
 from tkre_hf.hub.usage import usage
-from tkre_hf.knowledge.journal import write_atomically
-
-logger = logging.getLogger(__name__)
-
-CARD, CARD_BESIDE = "README.md", "README.generated.md"
+from tkre_hf.places import published_command, published_text
 
 _TEMPLATE = Path(__file__).with_name("model_card_template.md")
-
-# The last line of a card that nobody has edited: the digest is that of all the rest.
-_MARK = re.compile(r"\n<!-- written by tkre_hf, (?P<digest>[0-9a-f]{64}); [^\n]* -->\s*\Z")
-_MARK_TEXT = "\n<!-- written by tkre_hf, {digest}; once a person edits this card, it isn't written over -->\n"
 
 _KINDS = {
     "TKREForMaskedSpanLM": "an encoder for relation extraction after TKRE's stage 1, masked span language modeling",
     "TKREForPreTraining": "a few-shot relation extractor, trained by TKRE's two-stage knowledge-guided pre-training",
+    "TKREForFewShotClassification": "a few-shot relation extractor, made by TKRE's two-stage knowledge-guided "
+    "pre-training",
     "TKREForRelationClassification": "a classifier of relations between two marked entities of a sentence",
     "PFHINForPreTraining": "a transformer that was pre-trained on a typed network and embeds its nodes",
     "PFHINForNodeClassification": "a classifier of a typed network's nodes",
@@ -43,19 +36,15 @@ _STAGES = {
     "PFHINForNodeClassification": "fine-tuning",
     "PFHINForLinkPrediction": "fine-tuning",
 }
-# Settings that a model's own configuration keeps.
-_KEPT: dict[str, tuple[str, ...]] = {
-    "TKREForPreTraining": (
-        "marker",
-        "projection_dim",
-        "tau",
-        "lambda_mslm",
-        "lambda_scl",
-        "span_weight",
-        "anchor_weight",
-        "anchor_doubt",
-    ),
-}
+# Models that compare sentences with relations that a user brings, and the settings that their configuration keeps.
+_FEW_SHOT = ("TKREForPreTraining", "TKREForFewShotClassification")
+_KEPT = "marker projection_dim tau lambda_mslm lambda_scl span_weight anchor_weight anchor_doubt".split()
+
+_NETWORK_TAGS, _TEXT_TAGS = ("tkre_hf", "pfhin", "graph"), ("tkre_hf", "tkre", "relation-extraction")
+_FEW_SHOT_TAG = "few-shot"
+
+# What stands beneath a heading.
+_SECTION = r"(?s)(?<=\n## {}\n).*?(?=\n## |\Z)"
 
 _PAPER = "https://doi.org/10.24963/ijcai.2025/897"
 _CITATIONS = {
@@ -98,9 +87,9 @@ def metadata(facts: CardFacts) -> ModelCardData:
     """What the Hub reads of a card: tags, licence, data sets, results."""
     sources = [source_of(name) for name in facts.sources]
     datasets = [*facts.datasets, *filter(None, (source.hub_id for source in sources))]
-    tags = ["tkre_hf", "pfhin", "graph"] if facts.is_network else ["tkre_hf", "tkre", "relation-extraction"]
-    if facts.model_class == "TKREForPreTraining":
-        tags.append("few-shot")
+    tags = [*(_NETWORK_TAGS if facts.is_network else _TEXT_TAGS)]
+    if facts.model_class in _FEW_SHOT:
+        tags.append(_FEW_SHOT_TAG)
     results = [_eval_result(row, facts) for row in facts.rows]
     more: dict[str, Any] = {}
     if facts.emissions is not None:
@@ -133,25 +122,37 @@ def with_name(text: str, facts: CardFacts) -> str:
     """A card that was written here, under another name, such as the one that its model has on the Hub."""
     card: Any = ModelCard(text)
     title = facts.name.rpartition("/")[2]
-    body = _MARK.sub("", card.text)
+    body = unmarked(card.text)
     body = re.sub(r"^# .*$", lambda _: f"# {title}", body, count=1, flags=re.M)
-    card.text = re.sub(r"(?s)(?<=\n## Use\n).*?(?=\n## Results\n)", lambda _: f"\n{usage(facts)}\n", body, count=1)
+    body = _with_section(body, "Use", usage(facts))
+    if facts.licence != card.data.license:
+        card.data.license = facts.licence
+        body = _with_section(body, "Licence", _licence(facts))
+    card.text = body
     if card.data.eval_results:
         card.data.model_name = title
     return marked(str(card))
 
 
-def marked(text: str) -> str:
-    """A card with the mark by which it is known again as long as nobody edits it."""
-    text = text.rstrip() + "\n"
-    return text + _MARK_TEXT.format(digest=_digest(text))
+def told_by(text: str) -> dict[str, Any]:
+    """The licence and the further tags of a card that nobody edited, as :func:`write_card` takes them."""
+    data: Any = ModelCard(text).data
+    own = {*_NETWORK_TAGS, *_TEXT_TAGS, _FEW_SHOT_TAG}
+    return {"licence": data.license, "tags": [tag for tag in data.tags or [] if tag not in own]}
 
 
-def is_edited(text: str) -> bool:
-    """Whether a person wrote a card, or changed it since it was written here."""
-    text = text.replace("\r\n", "\n")
-    found = _MARK.search(text)
-    return found is None or _digest(text[: found.start()]) != found["digest"]
+def tells_other_figures(text: str, facts: CardFacts) -> bool:
+    """Whether a folder tells figures that its card, which nobody edited, doesn't have."""
+    return bool(facts.rows) and _section(ModelCard(text).text, "Results") != _results(facts).strip()
+
+
+def _section(body: str, title: str) -> str:
+    found = re.search(_SECTION.format(title), body)
+    return found[0].strip() if found else ""
+
+
+def _with_section(body: str, title: str, text: str) -> str:
+    return re.sub(_SECTION.format(title), lambda _: f"\n{text}\n", body, count=1)
 
 
 def write_card(folder: str | Path, results: str | Path | None = None, system: str | None = None, **given: Any) -> Path:
@@ -171,22 +172,6 @@ def write_card(folder: str | Path, results: str | Path | None = None, system: st
     """
     folder = Path(folder)
     return write_text(folder, render(read_facts(folder, results=results, system=system, **given)))
-
-
-def write_text(folder: Path, text: str) -> Path:
-    """Writes a card's text, or beside the one that a person edited; says which."""
-    path = folder / CARD
-    if path.exists() and is_edited(path.read_text("utf-8")):
-        path = folder / CARD_BESIDE
-        logger.warning(
-            "%s was written or edited by a person and stays; the new card is %s beside it", folder / CARD, path.name
-        )
-    write_atomically(path, text)
-    return path
-
-
-def _digest(text: str) -> str:
-    return sha256(text.rstrip().encode()).hexdigest()
 
 
 def _summary(facts: CardFacts) -> str:
@@ -272,7 +257,7 @@ def _results(facts: CardFacts) -> str:
         rest = [row for row in facts.others if row.benchmark == benchmark]
         name = _benchmark(own[0], facts)[0]
         parts += [f"{name[0].upper()}{name[1:]}:", table([*own, *rest])]
-        published = dict.fromkeys(f"{row.system} ({row.source})" for row in rest if row.published)
+        published = dict.fromkeys(f"{row.system} ({published_text(row.source)})" for row in rest if row.published)
         if published:
             parts.append(f"Published: {'; '.join(published)}.")
         hows.append(_how(own[0]))
@@ -299,7 +284,7 @@ def _how(row: Row) -> str:
     if row.machine:
         parts.append(f"Measured on {row.machine}.")
     if row.command:
-        parts.append(f"Command: `{row.command}`.")
+        parts.append(f"Command: `{published_command(row.command)}`.")
     return " ".join(parts)
 
 
@@ -332,7 +317,7 @@ def _settings(facts: CardFacts) -> str:
     for stage in facts.stages:
         settings = dict(stage.get("settings") or {})
         if stage is facts.stages[-1]:
-            kept = {name: facts.config[name] for name in _KEPT.get(stage["stage"], ()) if name in facts.config}
+            kept = {name: facts.config[name] for name in _KEPT if name in facts.config and stage["stage"] in _FEW_SHOT}
             settings = {**kept, **settings}
         columns.append(settings)
     names = list(dict.fromkeys(name for settings in columns for name in settings if name != "seed"))

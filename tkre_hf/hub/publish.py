@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,13 +20,15 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from transformers import TrainingArguments
 
 from tkre_hf.errors import TkreError
 from tkre_hf.hub.dataset_card import read_knowledge, render_dataset
 from tkre_hf.hub.facts import read_config, read_facts
-from tkre_hf.hub.folder import TOKEN, card_text, list_files
-from tkre_hf.hub.model_card import CARD, is_edited, render, with_name
+from tkre_hf.hub.folder import TOKEN, list_files
+from tkre_hf.hub.marks import CARD, card_text, is_edited
+from tkre_hf.hub.model_card import render, tells_other_figures, told_by, with_name
 
 logger = logging.getLogger(__name__)
 
@@ -92,31 +94,42 @@ def collect(args: PushArguments) -> Upload:
     folder = Path(args.folder)
     if not folder.is_dir():
         raise TkreError(f"there is no folder {folder}")
-    card, told = "", dict[str, str]()
+    with hub_errors(args.repo, ""):
+        validate_repo_id(args.repo)
+    told = dict[str, str]()
     if args.repo_type == "dataset":
         knowledge = read_knowledge(folder, args.with_gold)
         listing = list_files(folder, {CARD, *knowledge.files.values(), *knowledge.about})
-        card = render_dataset(args.repo, knowledge, args.license)
         told = {name: json.dumps(run, indent=2, ensure_ascii=False) + "\n" for name, run in knowledge.runs.items()}
     else:
         read_config(folder)
         listing = list_files(folder)
-    there = card_text(folder)
-    edited = there is not None and is_edited(there)
-    if args.repo_type == "model" and not edited:
-        card = _model_card(args, there)
+    card = _card(args)
     files: dict[str, Path | bytes] = {**listing.files, **{name: text.encode() for name, text in told.items()}}
-    if not edited:
+    if card is not None:
         files[CARD] = card.encode()
-    return Upload(dict(sorted(files.items())), listing.at_home, edited)
+    return Upload(dict(sorted(files.items())), listing.at_home, edited=card is None)
 
 
-def _model_card(args: PushArguments, there: str | None) -> str:
-    """The card of a model under its name on the Hub: the one that is there, or a new one where settings ask for it."""
-    asked = any(value is not None for value in (args.license, args.results, args.system))
-    # For a card that is there `tkre card` may have been told more than the folder tells.
-    facts = read_facts(Path(args.folder), args.repo, args.results, args.system, licence=args.license)
-    return render(facts) if asked or there is None else with_name(there, facts)
+def _card(args: PushArguments) -> str | None:
+    """The card under the repository's name; ``None`` where the one in the folder is a person's, and goes out as it is.
+
+    A model's card that is there stays what it is but for that name, for `tkre card` may have been told more than the
+    folder tells; it is written anew where settings ask for it, or where the folder tells other figures.
+    """
+    folder = Path(args.folder)
+    there = card_text(folder)
+    if there is not None and is_edited(there):
+        return None
+    told = told_by(there) if there is not None else {}
+    licence = args.license or told.get("licence")
+    if args.repo_type == "dataset":
+        return render_dataset(args.repo, read_knowledge(folder, args.with_gold), licence)
+    facts = read_facts(folder, args.repo, args.results, args.system, licence=licence, tags=told.get("tags", []))
+    asked = args.results is not None or args.system is not None
+    if there is None or asked or tells_other_figures(there, facts):
+        return render(facts)
+    return with_name(there, facts)
 
 
 def publish(args: PushArguments, api: HfApi | None = None) -> str:
@@ -138,6 +151,10 @@ def publish(args: PushArguments, api: HfApi | None = None) -> str:
         api.whoami()
         url = api.create_repo(args.repo, repo_type=args.repo_type, private=args.private or None, exist_ok=True)
         repo = url.repo_id
+        if repo != args.repo and not upload.edited:
+            # Only now is the namespace known, without which nobody loads it.
+            card = _card(replace(args, repo=repo)) or ""
+            upload = replace(upload, files={**upload.files, CARD: card.encode()})
         if args.private and not api.repo_info(repo, repo_type=args.repo_type).private:
             raise TkreError(
                 f"{repo} is there already, and public: make it private on the Hub first, or leave --private out"
@@ -259,6 +276,11 @@ def run(args: PushArguments, api: HfApi | None = None) -> int:
     kind = "the card is the one that a person edited" if upload.edited else "the card is written for it"
     print(f"{len(upload.files)} files, {upload.size:,} bytes, for {args.repo}; {kind}")
     if args.dry_run:
+        if "/" not in args.repo:
+            print(
+                f"the namespace is still to be filled in: when it is published, the card says NAMESPACE/{args.repo}, "
+                "with yours"
+            )
         return 0
     print(f"published: {publish(args, api)}")
     return 0

@@ -11,7 +11,8 @@ from transformers import Trainer
 from tkre_hf.card_trainer import CardTrainer
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.pfhin.trainer import PFHINTrainer
-from tkre_hf.stage_settings import stage_settings, without_folders
+from tkre_hf.places import without_folders
+from tkre_hf.stage_settings import stage_settings
 from tkre_hf.tkre.trainer import MSLMTrainer, RelationTrainer, SCLTrainer
 
 __all__ = ["MSLMTrainer", "PFHINTrainer", "RelationTrainer", "SCLTrainer", "write_trainer_card"]

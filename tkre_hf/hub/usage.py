@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tkre_hf.evaluation.report import markdown
 from tkre_hf.hub.facts import CardFacts
 
 _SENTENCE = '"Oslo is the capital of Norway.", head=(0, 4), tail=(23, 29)'
@@ -18,6 +19,14 @@ anchors = processor.pad(processor.encode_anchors(list(relations), list(relations
 query = processor({sentence})
 scores = model(**query, anchor_input_ids=anchors["input_ids"], anchor_attention_mask=anchors["attention_mask"]).logits
 print(list(relations)[scores.argmax()])
+"""
+
+_TAUGHT = """\
+import tkre_hf
+from transformers import pipeline
+
+extract = pipeline("relation-extraction", model="{name}")
+print(extract("[E1]Oslo[/E1] is the capital of [E2]Norway[/E2]."))
 """
 
 _MASKED = """\
@@ -95,9 +104,14 @@ def usage(facts: CardFacts) -> str:
     if facts.is_network:
         return _network(facts)
     code = {"TKREForMaskedSpanLM": _MASKED, "TKREForRelationClassification": _CLASSIFIER}.get(
-        facts.model_class, _FEW_SHOT
+        facts.model_class, _TAUGHT if facts.taught else _FEW_SHOT
     )
-    parts = [_block(code, facts), "Spans are the entities' characters, and end before their `end`."]
+    parts = [_block(code, facts)]
+    if code is _TAUGHT:
+        parts.append("The marks stand around head and tail. These are the relations that it was taught:")
+        parts.append(_relations(facts))
+    else:
+        parts.append("Spans are the entities' characters, and end before their `end`.")
     if code is _FEW_SHOT:
         parts.append(
             "`support_input_ids` and the like add labelled examples of each relation; without any, as here, names and "
@@ -110,6 +124,15 @@ def usage(facts: CardFacts) -> str:
 
 def _block(code: str, facts: CardFacts, **more: str) -> str:
     return f"```python\n{code.format(name=facts.name, sentence=_SENTENCE, **more)}```"
+
+
+def _relations(facts: CardFacts) -> str:
+    cells = [["relation", "name", "description"], ["---", "---", "---"]]
+    for row in facts.taught:
+        told = [row["relation"], row["name"], row["description"]]
+        # A line's end or a bar would end the cell.
+        cells.append([" ".join(text.split()).replace("|", "\\|") for text in told])
+    return markdown(cells)
 
 
 def _network(facts: CardFacts) -> str:

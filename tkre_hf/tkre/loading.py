@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class RelationExtractionModel:
         if config.get("architectures") == [TKREForRelationClassification.__name__]:
             return TKREForRelationClassification.from_pretrained(name, **kwargs)
         model = TKREForFewShotClassification.from_pretrained(name, **kwargs)
-        found = {file: _optional_file(name, file, settings) for file in (PROTOTYPES, RELATIONS)}
+        found = {file: optional_file(name, file, settings) for file in (PROTOTYPES, RELATIONS)}
         paths = [path for path in found.values() if path is not None]
         if len(paths) == 1:
             missing = next(file for file, path in found.items() if path is None)
@@ -53,11 +54,18 @@ class RelationExtractionModel:
         return model
 
 
-def _optional_file(name: str, file: str, settings: dict[str, Any]) -> str | None:
+def optional_file(name: str, file: str, settings: Mapping[str, Any] | None = None) -> str | None:
+    """A file of a checkpoint, which it needn't have.
+
+    Args:
+        name: Folder or Hub id.
+        file: The file's name.
+        settings: Of the download.
+    """
     return cached_file(
         name,
         file,
-        **settings,
+        **(settings or {}),
         _raise_exceptions_for_gated_repo=False,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
