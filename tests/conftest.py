@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification, PreTrainedTokenizerFast
 
@@ -41,6 +42,14 @@ NAMES = ["Ada", "Bruno", "Carla", "Dover", "Elba", "Fulda", "Genoa", "Hull", "Il
 def _own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers 4 leaves the last run's precision in the environment, for the next test to find."""
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_verbosity() -> Iterator[None]:
+    """Recipes quiet transformers for the whole process, which here goes on to the next test."""
+    before = transformers.logging.get_verbosity()
+    yield
+    transformers.logging.set_verbosity(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

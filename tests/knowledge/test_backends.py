@@ -279,6 +279,30 @@ def test_what_keeps_every_request_from_being_sent_stops_the_run(
         asyncio.run(go())
 
 
+@pytest.mark.usefixtures("online")
+def test_bytes_that_are_no_http_pass() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        while await reader.readline() not in (b"\r\n", b""):
+            pass
+        asked = line.startswith(b"POST")
+        writer.write(b"left over\r\n\r\n" if asked else b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def go() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            backend = await InferenceBackend.connect("model", f"http://127.0.0.1:{port}", timeout=1.0)
+            try:
+                await backend.complete(request())
+            finally:
+                await backend.close()
+
+    with pytest.raises(TransientError, match="no HTTP answer"):
+        asyncio.run(go())
+
+
 def test_a_model_must_be_known() -> None:
     with pytest.raises(TkreError, match="--model"):
         asyncio.run(InferenceBackend.connect(None))

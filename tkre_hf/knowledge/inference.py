@@ -205,11 +205,15 @@ class InferenceBackend:
         body = parameters.json
         if isinstance(form := body.get("response_format"), _Verbatim):
             body = {**body, "response_format": form.form}
-        async with self._session.post(parameters.url, json=body, headers=parameters.headers) as response:
-            if response.status != 200:
-                said = self._redact(error_message(await response.content.read(10_000)))
-                raise_for_status(response.status, said, response.headers.get("Retry-After"), self._where)
-            return _read(await read_body(response))
+        try:
+            async with self._session.post(parameters.url, json=body, headers=parameters.headers) as response:
+                if response.status != 200:
+                    said = self._redact(error_message(await response.content.read(10_000)))
+                    raise_for_status(response.status, said, response.headers.get("Retry-After"), self._where)
+                return _read(await read_body(response))
+        except aiohttp.ClientResponseError as error:
+            # No status of the server's: aiohttp's own for bytes that are no HTTP, as of a connection that broke.
+            raise TransientError(one_line(self._redact(f"no HTTP answer: {error.message}"))) from None
 
     def _sort(self, error: Exception) -> None:
         """Raises the fault that an error of either HTTP library (aiohttp to hub 0.x, httpx from 1.0) stands for."""
