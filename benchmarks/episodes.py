@@ -23,8 +23,8 @@ from tkre_hf.console import quiet_libraries
 from tkre_hf.data import EpisodeDataset, load_records
 from tkre_hf.evaluation.episodes import embed_records, evaluate_episodes
 from tkre_hf.evaluation.few_shot import parse_setting
-from tkre_hf.evaluation.page import write_page
-from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
+from tkre_hf.evaluation.page import save_rows
+from tkre_hf.evaluation.report import Row, command, machine, table, versions
 from tkre_hf.evaluation.timing import compare
 from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
@@ -123,9 +123,7 @@ def main() -> None:
     with quiet_libraries():
         rows = EpisodesBenchmark(args).rows()
     print(table(rows))
-    if args.output is not None:
-        write_rows(args.output, rows)
-        print(f"\nWritten to {args.output} and {write_page(args.output)}")
+    save_rows(args.output, rows)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ from tkre_hf.data import EpisodeDataset, load_records
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import evaluate_episodes
 from tkre_hf.evaluation.few_shot import parse_setting
-from tkre_hf.evaluation.page import write_page
-from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
+from tkre_hf.evaluation.page import save_rows
+from tkre_hf.evaluation.report import Row, command, machine, table, versions
 from tkre_hf.tkre.loading import load_pipeline
 from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification
 from tkre_hf.tkre.onnx_export import OnnxModel, export_onnx
@@ -203,9 +203,7 @@ def main() -> None:
     with quiet_libraries(), tempfile.TemporaryDirectory() as folder:
         rows = ExportBenchmark(args, Path(folder)).rows()
     print(table(rows))
-    if args.output is not None:
-        write_rows(args.output, rows)
-        print(f"\nWritten to {args.output} and {write_page(args.output)}")
+    save_rows(args.output, rows)
 
 
 if __name__ == "__main__":

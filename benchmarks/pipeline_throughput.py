@@ -20,8 +20,8 @@ import torch
 from tkre_hf.arguments import parse_arguments, run
 from tkre_hf.console import quiet_libraries
 from tkre_hf.data import load_records
-from tkre_hf.evaluation.page import write_page
-from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
+from tkre_hf.evaluation.page import save_rows
+from tkre_hf.evaluation.report import Row, command, machine, table, versions
 from tkre_hf.evaluation.timing import compare
 from tkre_hf.tkre.loading import load_pipeline
 from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification
@@ -113,9 +113,7 @@ def main() -> None:
     print(table(rows))
     ratio = next(row for row in rows if row.system == "ratio, median").value
     print(f"\nThe pipeline runs at {100 * ratio:.1f}% of its encoder's speed.")
-    if args.output is not None:
-        write_rows(args.output, rows)
-        print(f"\nWritten to {args.output} and {write_page(args.output)}")
+    save_rows(args.output, rows)
 
 
 if __name__ == "__main__":

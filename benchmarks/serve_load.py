@@ -28,8 +28,8 @@ from tkre_hf.arguments import parse_arguments, run
 from tkre_hf.console import quiet_libraries
 from tkre_hf.data import load_records, load_relation_info
 from tkre_hf.errors import TkreError
-from tkre_hf.evaluation.page import write_page
-from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
+from tkre_hf.evaluation.page import save_rows
+from tkre_hf.evaluation.report import Row, command, machine, table, versions
 from tkre_hf.tkre.modeling_tkre import TKREForPreTraining
 from tkre_hf.training import SCLTrainingArguments, build
 from tkre_hf.training_data import SCLStageArguments
@@ -190,9 +190,7 @@ def main() -> None:
     print(table(measured))
     for error in dict.fromkeys(found.errors):
         print(f"{found.errors.count(error)} ×  {error}")
-    if args.output is not None:
-        write_rows(args.output, measured)
-        print(f"\nWritten to {args.output} and {write_page(args.output)}")
+    save_rows(args.output, measured)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from transformers import PrinterCallback, TrainerCallback
 
 from tkre_hf.arguments import parse_arguments, run
 from tkre_hf.console import quiet_libraries
-from tkre_hf.evaluation.page import write_page
-from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
+from tkre_hf.evaluation.page import save_rows
+from tkre_hf.evaluation.report import Row, command, machine, table, versions
 from tkre_hf.evaluation.timing import compare
 from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
 from tkre_hf.tkre.sampling import EncodedRecords
@@ -166,9 +166,7 @@ def main() -> None:
     with quiet_libraries():
         rows = TrainingBenchmark(args).rows()
     print(table(rows))
-    if args.output is not None:
-        write_rows(args.output, rows)
-        print(f"\nWritten to {args.output} and {write_page(args.output)}")
+    save_rows(args.output, rows)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ import numpy as np
 
 from tkre_hf.arguments import parse_arguments, run
 from tkre_hf.data.hin import read_hin
-from tkre_hf.evaluation.page import write_page
-from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
+from tkre_hf.evaluation.page import save_rows
+from tkre_hf.evaluation.report import Row, command, machine, table, versions
 from tkre_hf.evaluation.timing import compare
 from tkre_hf.pfhin.centrality import ranks
 from tkre_hf.pfhin.graph import HeteroGraph
@@ -115,9 +115,7 @@ def main() -> None:
     rows = benchmark.rows()
     print(table(rows))
     print(f"\n{benchmark.sequences():,.0f} sequences/s")
-    if args.output is not None:
-        write_rows(args.output, rows)
-        print(f"\nWritten to {args.output} and {write_page(args.output)}")
+    save_rows(args.output, rows)
 
 
 if __name__ == "__main__":

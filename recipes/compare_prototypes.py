@@ -14,8 +14,8 @@ import torch
 
 from tkre_hf.alternatives import CompareArguments, compare
 from tkre_hf.arguments import parse_arguments, run
-from tkre_hf.evaluation.page import write_page
-from tkre_hf.evaluation.report import table, write_rows
+from tkre_hf.evaluation.page import save_rows
+from tkre_hf.evaluation.report import table
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,9 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     rows = compare(args)
     print(table(rows))
-    if args.output:
-        write_rows(args.output, rows)
-        print(f"\nWritten to {args.output} and {write_page(args.output, 'Prototypes')}")
+    save_rows(args.output, rows, "Prototypes")
 
 
 if __name__ == "__main__":

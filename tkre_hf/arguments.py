@@ -105,6 +105,31 @@ def name_positionals(argv: Sequence[str], *names: str) -> list[str]:
     return [*named, *words]
 
 
+def run_action(
+    actions: Mapping[str, Callable[[Sequence[str], str], int]], argv: Sequence[str], prog: str, description: str
+) -> int:
+    """Does one of a command's actions, each of which has options of its own.
+
+    Args:
+        actions: Name of each, and what does it with the other words and the name of its own program.
+        argv: The action's name and its options.
+        prog: The command, as help shows it.
+        description: What help says of the actions.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ArgumentsError: There is no such action.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: {prog} {{{','.join(actions)}}} [options]\n\n{description}", end="")
+        return 0 if argv else 2
+    if argv[0] not in actions:
+        raise ArgumentsError(f"unknown action {argv[0]!r}: choose of {', '.join(actions)}")
+    return actions[argv[0]](argv[1:], f"{prog} {argv[0]}")
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Runs a program, which may return its exit code.
 

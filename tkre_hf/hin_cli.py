@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tkre_hf.arguments import ArgumentsError, log_to_console, parse_arguments
+from tkre_hf.arguments import log_to_console, parse_arguments, run_action
 from tkre_hf.console import quiet_libraries
 
 _DESCRIPTION = """Typed networks: from a folder of tables to a transformer that knows its nodes, and to similar nodes.
@@ -100,9 +100,4 @@ def main(argv: Sequence[str], prog: str) -> int:
     Raises:
         TkreError: The action is unknown, or its input is wrong.
     """
-    if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: {prog} {{{','.join(ACTIONS)}}} [options]\n\n{_DESCRIPTION}", end="")
-        return 0 if argv else 2
-    if argv[0] not in ACTIONS:
-        raise ArgumentsError(f"unknown action {argv[0]!r}: choose of {', '.join(ACTIONS)}")
-    return ACTIONS[argv[0]](argv[1:], f"{prog} {argv[0]}")
+    return run_action(ACTIONS, argv, prog, _DESCRIPTION)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tkre_hf.arguments import ArgumentsError, parse_arguments
+from tkre_hf.arguments import ArgumentsError, parse_arguments, run_action
 from tkre_hf.console import quiet_libraries
 from tkre_hf.data import load_records, load_relation_info
 from tkre_hf.data.reading import RowView
@@ -239,9 +239,4 @@ def main(argv: Sequence[str], prog: str) -> int:
     Raises:
         TkreError: The action is unknown, or its input is wrong.
     """
-    if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: {prog} {{{','.join(ACTIONS)}}} [options]\n\n{_DESCRIPTION}", end="")
-        return 0 if argv else 2
-    if argv[0] not in ACTIONS:
-        raise ArgumentsError(f"unknown action {argv[0]!r}: choose of {', '.join(ACTIONS)}")
-    return ACTIONS[argv[0]](argv[1:], f"{prog} {argv[0]}")
+    return run_action(ACTIONS, argv, prog, _DESCRIPTION)

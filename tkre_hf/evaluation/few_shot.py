@@ -30,8 +30,8 @@ from tkre_hf.evaluation.episodes import (
     evaluate_episodes,
     with_samples,
 )
-from tkre_hf.evaluation.page import write_page
-from tkre_hf.evaluation.report import Row, command, machine, mean_ci95, table, versions, write_rows
+from tkre_hf.evaluation.page import save_rows
+from tkre_hf.evaluation.report import Row, command, machine, mean_ci95, table, versions
 from tkre_hf.tkre.configuration_tkre import TKREConfig
 from tkre_hf.tkre.modeling_parts import AnchorTrust
 from tkre_hf.tkre.modeling_tkre import TKREModel
@@ -365,9 +365,7 @@ def run(args: FewShotArguments) -> int:
             for *pair, share in report.most_confused(args.confusion):
                 gold, found = (info[label].name if label in info else label for label in pair)
                 print(f"  {gold} taken for {found}: {100 * share:.1f}% of its queries")
-    if args.output:
-        write_rows(args.output, rows)
-        print(f"\nWritten to {args.output} and {write_page(args.output)}")
+    save_rows(args.output, rows)
     return 0
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tkre_hf.evaluation.report import Row, read_rows, table
+from tkre_hf.evaluation.report import Row, read_rows, table, write_rows
 
 # What stands below this line is a person's, and kept.
 NOTES = "<!-- notes: kept when this page is written again -->"
@@ -37,6 +37,19 @@ def write_page(json_path: str | Path, title: str = "") -> Path:
     partial.write_text("\n\n".join([*filter(None, parts), NOTES]) + (notes or "\n"), encoding="utf-8")
     partial.replace(page)
     return page
+
+
+def save_rows(output: str | Path | None, rows: Sequence[Row], title: str = "") -> None:
+    """Adds rows to a file of results, writes its page, and says where both are; nothing without a file.
+
+    Args:
+        output: The JSON file.
+        rows: What was measured.
+        title: Of the page, where it has none yet.
+    """
+    if output is not None:
+        write_rows(output, rows)
+        print(f"\nWritten to {output} and {write_page(output, title)}")
 
 
 def _how(rows: Sequence[Row]) -> str:
