@@ -16,6 +16,8 @@ import tkre_hf.kshot
 from tkre_hf.cli import main
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.kshot import Predictions
+from tkre_hf.evaluation.report import read_rows
+from tkre_hf.hub.facts import FIGURES
 from tkre_hf.kshot import KShotArguments, KShotResult, _file_digest, run_chain
 from tkre_hf.training_data import training_summary
 
@@ -141,6 +143,10 @@ def test_it_starts_from_a_checkpoint_and_its_minutes_are_its_own(
     assert trained == ["train_relations"]
     assert [stage["stage"] for stage in result.summary.stages] == [stage["stage"] for stage in start.summary.stages]
     assert result.minutes <= result.summary.minutes
+    # What its figures rest on is said with them.
+    blind = run_chain(replace(plain, finetune={**plain.finetune, "classifier_init": "random"}))
+    kinds = [{row.knowledge for row in read_rows(each.classifier / FIGURES)} for each in (start, blind)]
+    assert kinds == [{"descriptions"}, {"none"}]
 
 
 def test_k_rows_are_drawn_and_named(arguments: KShotArguments, tmp_path: Path) -> None:

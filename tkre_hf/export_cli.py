@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from tkre_hf.arguments import ArgumentsError, parse_arguments
+from tkre_hf.arguments import name_positionals, parse_arguments
 from tkre_hf.console import quiet_libraries
 from tkre_hf.tkre.loading import load_pipeline
 from tkre_hf.tkre.onnx_export import export_onnx
 from tkre_hf.tkre.pipeline import RelationExtractionPipeline
-
-FORMATS = ("onnx",)
 
 _DESCRIPTION = """Writes a checkpoint in another format: ONNX, which onnxruntime runs without torch.
 
@@ -33,7 +30,6 @@ class ExportArguments:
 
     model: str = field(default="tkre-bert", metadata={"help": "Checkpoint: a folder or Hub id."})
     output: str = field(default="tkre-onnx", metadata={"help": "Folder for the graphs.", "aliases": ["-o"]})
-    format: str = field(default="onnx", metadata={"help": f"Of: {', '.join(FORMATS)}."})
     int8: bool = field(default=False, metadata={"help": "Compute with 8-bit integers (dynamic quantization)."})
 
 
@@ -43,14 +39,8 @@ def main(argv: Sequence[str], prog: str) -> int:
     Raises:
         TkreError: A setting is wrong, there is no such checkpoint, or what the export needs isn't installed.
     """
-    named = list(takewhile(lambda word: not word.startswith("-"), argv))
-    if len(named) > 1:
-        raise ArgumentsError(f"one checkpoint is exported at a time, found {', '.join(named)}")
-    model = ["--model", *named] if named else []
-    parsed: tuple[Any, ...] = parse_arguments((ExportArguments,), [*model, *argv[len(named) :]], _DESCRIPTION)
+    parsed: tuple[Any, ...] = parse_arguments((ExportArguments,), name_positionals(argv, "model"), _DESCRIPTION)
     args: ExportArguments = parsed[0]
-    if args.format not in FORMATS:
-        raise ArgumentsError(f"format is {args.format!r}: expected {' or '.join(FORMATS)}")
     with quiet_libraries():
         pipe: RelationExtractionPipeline = load_pipeline(args.model, device="cpu")
         written = export_onnx(pipe.model, pipe.processor, args.output, args.int8)

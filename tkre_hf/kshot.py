@@ -269,6 +269,8 @@ class _Chain:
         args, summary = self.args, training_summary(classifier)
         assert summary is not None and args.test is not None
         shots = f"{args.k}-shot" if args.k is not None else "all rows"
+        random = (args.finetune or {}).get("classifier_init") == "random"
+        knowledge = "synthetic" if self.has_samples else "none" if random else "descriptions"
         rows = [
             Row(
                 benchmark=without_folders(args.test),
@@ -278,7 +280,7 @@ class _Chain:
                 value=round(value, 2),
                 n=len(found.gold),
                 seeds=[args.seed],
-                knowledge="synthetic" if self.has_samples else "descriptions",
+                knowledge=knowledge,
                 minutes=round(summary.minutes, 2),
                 command=command(),
                 versions=versions(),

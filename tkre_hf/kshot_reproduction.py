@@ -30,7 +30,6 @@ METRICS = ("micro_f1", "official_macro_f1")
 # The test file is in the order of its labels, and none of its first rows is Other: a figure of these alone, as quick
 # trials have it, says nothing of how many rows without a relation are taken for one.
 FIRST_ROWS = 1000
-SEMEVAL_NA = "Other"
 
 # KnowPrompt: Chen et al., WWW 2022, table 3; both are RoBERTa-large, which has 16 times as many parameters.
 PUBLISHED = {"KnowPrompt": (74.3, 82.9, 84.8), "fine-tuning of RoBERTa-large": (41.3, 65.2, 80.1)}

@@ -16,7 +16,7 @@ from tkre_hf.data.semeval import LABELS as SEMEVAL_LABELS
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import forward_records
 from tkre_hf.evaluation.metrics import RelationMetric, SemEvalMacroF1, TacredMicroF1
-from tkre_hf.evaluation.report import markdown
+from tkre_hf.evaluation.relation_scores import relation_table
 from tkre_hf.tkre.configuration_tkre import TKREConfig
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.processing_tkre import TKREProcessor
@@ -89,11 +89,7 @@ class Predictions:
         for name, metric in self.metrics.items():
             found = metric.interval(**columns)
             lines.append(f"{name}: {found.value:.1f} (95% interval over rows {found.low:.1f} to {found.high:.1f})")
-        cells = [["relation", "rows", "precision", "recall", "F1"], ["---", *["---:"] * 4]]
-        for score in self.metrics["micro_f1"].per_relation(**columns):
-            numbers = (score.precision, score.recall, score.f1)
-            cells.append([score.relation, str(score.support), *(f"{number:.1f}" for number in numbers)])
-        return "\n".join(lines) + "\n\n" + markdown(cells)
+        return "\n".join(lines) + "\n\n" + relation_table(self.metrics["micro_f1"].per_relation(**columns))
 
     def write(self, path: str | Path) -> None:
         """Writes one JSON line for each row: ``id``, ``relation`` and ``predicted``."""

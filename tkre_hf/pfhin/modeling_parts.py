@@ -224,7 +224,7 @@ class PFHINLayer(nn.Module):
         batch, length, hidden = states.shape
         qkv = self.qkv(self.attention_norm(states)).view(batch, length, 3, self.heads, hidden // self.heads)
         dropout = self.attention_dropout if self.training else 0.0
-        # On short sequences a CPU's fused attention takes three times as long in bfloat16 as in float32.
+        # On short sequences a CPU's fused attention takes longer in bfloat16 than in float32.
         slow = qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16
         with torch.autocast("cpu", enabled=False) if slow else nullcontext():
             query, key, value = (qkv.float() if slow else qkv).permute(2, 0, 3, 1, 4)

@@ -68,10 +68,6 @@ def add_adapter(
     return get_peft_model(model, config)
 
 
-def _is_attention(layer: str) -> bool:
-    return "attention" in layer or "attn" in layer
-
-
 def load_adapter(folder: str | Path, base: str | None = None, merge: bool = True) -> Any:
     """Loads an adapter that was saved alone onto the checkpoint it was trained on.
 
