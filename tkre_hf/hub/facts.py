@@ -14,7 +14,7 @@ from tkre_hf.data.reading import read_json
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import Row, read_rows
 from tkre_hf.hub.sources import MINILM_ID
-from tkre_hf.tkre.prototypes import PROTOTYPES, RELATIONS
+from tkre_hf.tkre.prototypes import RELATIONS
 from tkre_hf.training_data import MINILM, training_summary
 
 MODEL_TYPES = ("tkre", "pfhin")
@@ -220,8 +220,8 @@ def _test_rows(file: Path, stages: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """A model's weights in a folder; the prototypes of relations that it was taught are none."""
-    return [file for file in folder.glob("*.safetensors") if file.name != PROTOTYPES]
+    """A model's weights in a folder, as transformers names them; prototypes and scorers of links beside are none."""
+    return sorted(folder.glob("model*.safetensors"))
 
 
 def count_parameters(folder: Path) -> int:
