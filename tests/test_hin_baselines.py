@@ -19,6 +19,7 @@ from tkre_hf.hin_baselines import (
     meta_path_features,
     metapath2vec,
 )
+from tkre_hf.hin_rgcn import rgcn
 from tkre_hf.pfhin.graph import HeteroGraph
 from tkre_hf.pfhin.tasks import similarity_search
 
@@ -65,6 +66,23 @@ def test_walks_and_skip_gram(kind: str, tables: HINTables, graph: HeteroGraph) -
     assert similarity_search(vectors[people], tables.labels[people], 5, 3000)["similarity_auc"] > 70
     with pytest.raises(ValueError, match="unknown node type 'river'"):
         metapath2vec(graph, "river")
+
+
+def test_rgcn_learns_from_labels_and_edges(tables: HINTables, graph: HeteroGraph) -> None:
+    pytest.importorskip("torch_geometric")
+    parts, settings = tables.splits["few"], {"size": 16, "num_bases": 2, "epochs": 30}
+    scores = rgcn(graph, tables.labels, parts, **settings)
+    assert scores["macro_f1"] > 80
+    assert rgcn(graph, tables.labels, parts, **settings) == scores
+    assert rgcn(graph.shuffled(0), tables.labels, parts, **settings)["macro_f1"] < 60
+
+
+def test_without_pyg_the_error_says_what_to_do(
+    tables: HINTables, graph: HeteroGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch_geometric.nn", None)
+    with pytest.raises(TkreError, match=r"pip install 'tkre-hf\[pyg\]'"):
+        rgcn(graph, tables.labels, tables.splits["few"])
 
 
 def test_without_gensim_the_error_says_what_to_do(graph: HeteroGraph, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""``tkre hin links``: which edges a network lacks that a node might have, by ComplEx on top of PF-HIN's embeddings."""
+"""``tkre hin links``: which edges a network lacks that a node might have, by ComplEx and PF-HIN's embeddings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from tkre_hf.errors import TkreError
 from tkre_hf.hin_training import load_graph, load_model, neighborhoods_of
 from tkre_hf.pfhin.embedding import embed_nodes, find_node, unit_rows
 from tkre_hf.pfhin.graph import HeteroGraph
-from tkre_hf.pfhin.links import LINK_BLOCKS, ComplEx, LinkScorer, out_of_fold, train_complex
+from tkre_hf.pfhin.links import LINK_BLOCKS, ComplEx, LinkScorer, MixedScorer, out_of_fold, train_complex
 from tkre_hf.training import settings_errors
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ LINKS = "links.safetensors"
 _ALIKE = 20
 # A batch holds at most so many edges, and of a small graph a fortieth.
 _BATCH, _BATCHES = 512, 40
+# The two scorers in the file.
+_PARTS = ("own", "states")
 
 
 @dataclass
@@ -41,6 +44,9 @@ class LinksArguments:
     edge_type: str | None = field(default=None, metadata={"help": "Only links of this type; of all by default."})
     size: int = field(default=64, metadata={"help": "Complex numbers of a node's vector in the scorer."})
     epochs: int = field(default=40, metadata={"help": "Passes over the edges that train the scorer."})
+    weight: float = field(
+        default=0.2, metadata={"help": "What embeddings count for, beside vectors of nodes' own (CodEx-S chose it)."}
+    )
     seed: int = field(default=0, metadata={"help": "Of the scorer's training."})
 
 
@@ -77,6 +83,8 @@ def predict_node_links(args: LinksArguments) -> list[PredictedLink]:
     for name in ("k", "size", "epochs"):
         if getattr(args, name) < 1:
             raise TkreError(f"{name} is {getattr(args, name)}: expected at least 1")
+    if not args.weight >= 0:
+        raise TkreError(f"weight is {args.weight}: expected at least 0")
     graph, *_ = load_graph(args.model)
     node = find_node(graph.node_ids, graph.names, args.node)
     kinds = range(len(graph.edge_types))
@@ -115,14 +123,14 @@ def predict_node_links(args: LinksArguments) -> list[PredictedLink]:
     return sorted(found, key=lambda link: -link.probability)[: args.k]
 
 
-def link_scorer(args: LinksArguments, graph: HeteroGraph) -> tuple[LinkScorer, NDArray[np.float32]]:
+def link_scorer(args: LinksArguments, graph: HeteroGraph) -> tuple[MixedScorer, NDArray[np.float32]]:
     """The scorer beside a checkpoint; it is trained where there is none yet, or one of other settings.
 
     Returns:
         The scorer, and each node's embedding, ``(nodes, 2 · hidden)``, unit length.
     """
     path = Path(args.model, LINKS)
-    settings = {"size": args.size, "epochs": args.epochs, "seed": args.seed, "edges": graph.num_edges}
+    settings = {"size": args.size, "epochs": args.epochs, "seed": args.seed, "edges": graph.num_edges, "of": _PARTS}
     known = json.dumps(settings)
     state: dict[str, torch.Tensor] = {}
     if path.exists():
@@ -134,29 +142,35 @@ def link_scorer(args: LinksArguments, graph: HeteroGraph) -> tuple[LinkScorer, N
         part = path.with_name(f".{LINKS}.{os.getpid()}")
         save_file(state, part, {"settings": known})
         part.replace(path)
-    embeds = state.pop("embeds").numpy()
-    model = ComplEx(graph.num_nodes, len(graph.edge_types), args.size)
-    model.load_state_dict(state)
-    return LinkScorer(model.eval()), embeds
+    scorers = []
+    for part in _PARTS:
+        model = ComplEx(graph.num_nodes, len(graph.edge_types), args.size)
+        model.load_state_dict({f"{table}.weight": state[f"{part}.{table}"] for table in ("nodes", "types")})
+        scorers.append(LinkScorer(model.eval()))
+    own, on_top = scorers
+    return MixedScorer(own, on_top, args.weight), state["embeds"].numpy()
 
 
 def _train(args: LinksArguments, graph: HeteroGraph) -> dict[str, torch.Tensor]:
-    """ComplEx's vectors of nodes, in which their embeddings are already, and of edge types; and the embeddings."""
+    """Vectors of nodes and edge types, of ComplEx by itself and of that on top of embeddings; and the embeddings."""
     logger.info("training the scorer of links on %d edges", graph.num_edges)
     pretrained = load_model(args.model)
     with settings_errors():
         neighborhoods = neighborhoods_of(args.model, pretrained, args.seed)
     triples: NDArray[np.int64] = np.stack([graph.edges()[i] for i in (0, 2, 1)], axis=1)
     folds = out_of_fold(pretrained, graph, triples, min(4, len(triples)), seed=args.seed)
-    batch = min(_BATCH, max(1, len(triples) // _BATCHES))
-    kinds = len(graph.edge_types)
-    scorer = train_complex(triples, graph.num_nodes, kinds, args.size, args.epochs, batch, folds=folds, seed=args.seed)
-    states = embed_nodes(pretrained, neighborhoods, num_walks=2, blocks=LINK_BLOCKS)
-    with torch.inference_mode():
-        vectors = scorer.vectors(torch.from_numpy(states)).clone()
-    embeds = embed_nodes(pretrained, neighborhoods, num_walks=2)
-    return {
-        "nodes.weight": vectors,
-        "types.weight": scorer.types.weight.detach().clone(),
-        "embeds": torch.from_numpy(unit_rows(embeds)),
+    states = torch.from_numpy(embed_nodes(pretrained, neighborhoods, num_walks=2, blocks=LINK_BLOCKS))
+    found = {"embeds": torch.from_numpy(unit_rows(embed_nodes(pretrained, neighborhoods, num_walks=2)))}
+    how: dict[str, Any] = {
+        "size": args.size,
+        "epochs": args.epochs,
+        "batch_size": min(_BATCH, max(1, len(triples) // _BATCHES)),
+        "seed": args.seed,
     }
+    own = train_complex(triples, graph.num_nodes, len(graph.edge_types), **how)
+    on_top = train_complex(triples, graph.num_nodes, len(graph.edge_types), folds=folds, own=False, **how)
+    for part, model, features in zip(_PARTS, (own, on_top), (None, states), strict=True):
+        with torch.inference_mode():
+            found[f"{part}.nodes"] = model.vectors(features).clone()
+        found[f"{part}.types"] = model.types.weight.detach().clone()
+    return found

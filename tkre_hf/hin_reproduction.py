@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tkre_hf.arguments import parse_arguments
 from tkre_hf.data.hin import HINTables, read_links
@@ -26,6 +28,7 @@ from tkre_hf.hin_baselines import (
     meta_path_features,
     metapath2vec,
 )
+from tkre_hf.hin_rgcn import rgcn
 from tkre_hf.hin_tasks import frozen_scores, split_of
 from tkre_hf.hin_training import (
     NetworkArguments,
@@ -38,7 +41,7 @@ from tkre_hf.hin_training import (
 from tkre_hf.pfhin.embedding import Neighborhoods, embed_nodes, unit_rows
 from tkre_hf.pfhin.graph import HeteroGraph
 from tkre_hf.pfhin.inputs import edge_profiles
-from tkre_hf.pfhin.links import LINK_BLOCKS, LinkScorer, out_of_fold, train_complex
+from tkre_hf.pfhin.links import LINK_BLOCKS, ComplEx, LinkScorer, MixedScorer, mix, out_of_fold, train_complex
 from tkre_hf.pfhin.modeling_pfhin import PFHINPreTrainedModel
 from tkre_hf.pfhin.tasks import link_scores, ranking_scores
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
@@ -88,16 +91,32 @@ PFHIN: dict[str, dict[str, Any]] = {
     "PF-HIN, no ids": {"ids": False, "init": "random"},
     "PF-HIN, Bi-LSTM": {"aggregation": "bilstm"},
 }
+# The same checkpoints as PF-HIN's, their embeddings made of other blocks (``embed_nodes``).
+BLOCKS: dict[str, dict[str, float]] = {
+    "PF-HIN, state alone": {"state": 1.0},
+    "PF-HIN, ids and context": {"ids": 1.0, "context": 1.0},
+    "PF-HIN, ids and state": {"ids": 1.0, "state": 1.0},
+    "PF-HIN, ids and profile": {"ids": 0.5, "profile": 1.0},
+    "PF-HIN, blocks of equal weight": {"ids": 1.0, "profile": 1.0, "context": 1.0},
+    "PF-HIN, state for context": {"ids": 0.5, "profile": 1.0, "state": 0.5},
+    "PF-HIN, pooled for context": {"ids": 0.5, "profile": 1.0, "pooled": 0.5},
+}
 NODE_BASELINES = (
     "label propagation",
     "meta-paths + LR",
+    "R-GCN",
     "edge-type counts + LR",
     "DeepWalk",
     "metapath2vec",
     "DeepWalk and edge-type counts",
 )
 LINK_BASELINES = ("ComplEx", "link heuristics + LR")
-SYSTEMS = (*NODE_BASELINES, *LINK_BASELINES, *PFHIN)
+SYSTEMS = (*NODE_BASELINES, *LINK_BASELINES, *PFHIN, *BLOCKS)
+# What embeds nodes for links has no such blocks.
+NODES_ALONE = (*NODE_BASELINES, *BLOCKS)
+
+# What a system takes; no figure of what it does.
+COSTS = ("million_parameters", "cpu_minutes")
 
 # Filtered MRR of CodEx's own README, and triple classification on its hard negatives.
 PUBLISHED = {
@@ -161,8 +180,11 @@ def draw_split(tables: HINTables, seed: int, per_class: int = 40) -> None:
     tables.splits = {"few40": {part: np.sort(np.concatenate(nodes)) for part, nodes in parts.items()}}
 
 
-def train(name: str, benchmark: str, seed: int, drop: tuple[str, ...], args: ReproduceArguments) -> tuple[Path, float]:
-    """Pre-trains a line of the ablation, unless it is there; gives its folder and CPU minutes."""
+def train(
+    name: str, benchmark: str, seed: int, drop: tuple[str, ...], args: ReproduceArguments
+) -> tuple[Path, Scores]:
+    """Pre-trains a line of the ablation, unless it is there; gives its folder and what it took (``COSTS``)."""
+    name = "PF-HIN" if name in BLOCKS else name
     key = f"{benchmark}-{'nodes' if drop else 'links'}"
     folder = Path(args.work_dir) / key / name.replace(" ", "_").replace(",", "") / f"seed{seed}"
     results = folder / "train_results.json"
@@ -173,8 +195,8 @@ def train(name: str, benchmark: str, seed: int, drop: tuple[str, ...], args: Rep
         words += ["--max_steps", str(args.max_steps)] if args.max_steps else []
         stage, training = parse_arguments((PFHINStageArguments, PFHINTrainingArguments), words)
         pretrain(replace(stage, drop_edge_types=list(drop), **PFHIN[name]), training)
-    minutes = json.loads(results.read_text())["train_cpu_minutes"]
-    return folder, float(minutes)
+    told = json.loads(results.read_text())
+    return folder, {"million_parameters": told["parameters"] / 1e6, "cpu_minutes": told["train_cpu_minutes"]}
 
 
 def node_scores(name: str, key: str, seed: int, args: ReproduceArguments) -> tuple[Scores, float, int]:
@@ -186,17 +208,19 @@ def node_scores(name: str, key: str, seed: int, args: ReproduceArguments) -> tup
     scheme = benchmark.scheme or "few40"
     parts = split_of(tables, scheme)
     start = time.process_time()
-    minutes = None
+    costs: Scores = {}
     if name == "label propagation":
         scores = label_propagation(graph, tables.labels, parts)
+    elif name == "R-GCN":
+        scores = rgcn(graph, tables.labels, parts, seed=seed)
     elif name == "meta-paths + LR":
         found = [classify_sparse(meta_path_features(graph, hops), tables.labels, parts) for hops in (1, 2)]
         scores = max(found, key=lambda each: each["val_macro_f1"])
     else:
-        if name in PFHIN:
-            folder, minutes = train(name, key, seed, benchmark.drop, args)
+        if name in PFHIN or name in BLOCKS:
+            folder, costs = train(name, key, seed, benchmark.drop, args)
             model = load_model(folder)
-            vectors = labelled_embeddings(model, neighborhoods_of(folder, model, seed), parts)
+            vectors = labelled_embeddings(model, neighborhoods_of(folder, model, seed), parts, BLOCKS.get(name))
         elif name == "DeepWalk":
             vectors = deepwalk(graph, seed=seed)
         elif name == "edge-type counts + LR":
@@ -207,19 +231,22 @@ def node_scores(name: str, key: str, seed: int, args: ReproduceArguments) -> tup
             vectors = np.hstack([unit_rows(deepwalk(graph, seed=seed)), counts])
         else:
             vectors = metapath2vec(graph, benchmark.node_type, seed=seed)
-        spent = (time.process_time() - start) / 60
-        minutes = spent if minutes is None else minutes
+        costs.setdefault("cpu_minutes", (time.process_time() - start) / 60)
         scores = frozen_scores(vectors, tables, scheme, seed)
     scores.pop("val_macro_f1", None)
-    return scores, (time.process_time() - start) / 60 if minutes is None else minutes, len(parts["test"])
+    costs.setdefault("cpu_minutes", (time.process_time() - start) / 60)
+    return {**scores, **costs}, costs["cpu_minutes"], len(parts["test"])
 
 
 def labelled_embeddings(
-    model: PFHINPreTrainedModel, neighborhoods: Neighborhoods, parts: dict[str, NDArray[np.int64]]
+    model: PFHINPreTrainedModel,
+    neighborhoods: Neighborhoods,
+    parts: dict[str, NDArray[np.int64]],
+    blocks: dict[str, float] | None = None,
 ) -> NDArray[np.float32]:
     """Embeddings of the nodes that figures are of; those of others, which nothing reads, are left 0."""
     nodes = np.unique(np.concatenate(list(parts.values())))
-    found = embed_nodes(model, neighborhoods, nodes, bf16=bf16_supported(True))
+    found = embed_nodes(model, neighborhoods, nodes, bf16=bf16_supported(True), blocks=blocks)
     vectors = np.zeros((neighborhoods.walker.graph.num_nodes, found.shape[1]), np.float32)
     vectors[nodes] = found
     return vectors
@@ -233,29 +260,53 @@ def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tu
     valid, test = (read_links(network / f"links_{part}.csv", tables) for part in ("valid", "test"))
     asked = [np.stack([part.src, part.edge_type, part.dst], axis=1) for part in (valid, test)]
     triples = _triples(graph)
-    true = asked[1][test.label == 1]
+    held_out, true = (each[part.label == 1] for each, part in zip(asked, (valid, test), strict=True))
+    known, extra = np.concatenate([triples, held_out]), {}
     start = time.process_time()
     minutes = 0.0
     if name == "link heuristics + LR":
         heuristics = LinkHeuristics(graph, triples, seed)
         scored, ranked = [heuristics.links(part) for part in asked], {}
     else:
-        folds: list[Any] = []
-        features = None
+        every = np.concatenate([known, true])
+        scorer: LinkScorer | MixedScorer
+        scorer, minutes = _complex(graph, triples, key, seed, args)
         if name in PFHIN:
-            folder, minutes = train(name, key, seed, (), args)
+            folder, costs = train(name, key, seed, (), args)
+            minutes += costs["cpu_minutes"]
             start = time.process_time()
             model = load_model(folder)
             folds = out_of_fold(model, graph, triples, seed=seed)
-            features = embed_nodes(model, neighborhoods_of(folder, model, seed), blocks=LINK_BLOCKS)
-        complex_ = train_complex(triples, graph.num_nodes, len(graph.edge_types), folds=folds, seed=seed)
-        scorer = LinkScorer(complex_, features)
+            states = embed_nodes(model, neighborhoods_of(folder, model, seed), blocks=LINK_BLOCKS)
+            kinds = len(graph.edge_types)
+            on_top = train_complex(triples, graph.num_nodes, kinds, epochs=10, folds=folds, own=False, seed=seed)
+            alone = LinkScorer(on_top, states)
+            scorer = mix(scorer, alone, held_out, known, graph.num_nodes)
+            extra = {
+                "weight_of_states": scorer.weight,
+                "mrr_of_states": ranking_scores(alone.tails, alone.heads, true, every, graph.num_nodes)["mrr"],
+            }
         scored = [scorer.links(*part.T) for part in asked]
-        known = np.concatenate([triples, asked[0][valid.label == 1], true])
-        ranked = ranking_scores(scorer.tails, scorer.heads, true, known, graph.num_nodes)
+        ranked = ranking_scores(scorer.tails, scorer.heads, true, every, graph.num_nodes)
     minutes += (time.process_time() - start) / 60
     judged = link_scores(scored[1], test.label, test.edge_type, (scored[0], valid.label, valid.edge_type))
-    return {**ranked, **judged}, minutes, len(true)
+    return {**ranked, **judged, **extra}, minutes, len(true)
+
+
+def _complex(
+    graph: HeteroGraph, triples: NDArray[np.int64], key: str, seed: int, args: ReproduceArguments
+) -> tuple[LinkScorer, float]:
+    """ComplEx by itself, unless it is trained already, and its CPU minutes: it is half of PF-HIN's scorer too."""
+    file = Path(args.work_dir) / f"{key}-links" / "ComplEx" / f"seed{seed}.safetensors"
+    model = ComplEx(graph.num_nodes, len(graph.edge_types))
+    if not file.exists():
+        start = time.process_time()
+        model = train_complex(triples, graph.num_nodes, len(graph.edge_types), seed=seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(model.state_dict(), file, {"minutes": str((time.process_time() - start) / 60)})
+    with safe_open(file, "pt") as tensors:
+        model.load_state_dict({name: tensors.get_tensor(name) for name in tensors.keys()})
+        return LinkScorer(model.eval()), float(tensors.metadata()["minutes"])
 
 
 def _triples(graph: HeteroGraph) -> NDArray[np.int64]:
@@ -268,7 +319,7 @@ def measure(name: str, key: str, args: ReproduceArguments) -> list[Row]:
     benchmark, rows = BENCHMARKS[key], []
     for task, figures, fits in (
         ("nodes", node_scores, name not in LINK_BASELINES),
-        ("links", link_figures, benchmark.links and name not in NODE_BASELINES),
+        ("links", link_figures, benchmark.links and name not in NODES_ALONE),
     ):
         if task not in args.tasks or not fits:
             continue
@@ -281,7 +332,7 @@ def measure(name: str, key: str, args: ReproduceArguments) -> list[Row]:
                 Row(
                     benchmark=key,
                     system=name,
-                    setting=metric if task == "links" else f"few40 {metric}",
+                    setting=metric if task == "links" or metric in COSTS else f"few40 {metric}",
                     metric=metric,
                     value=round(value, 3),
                     ci95=None if math.isnan(interval) else round(interval, 3),

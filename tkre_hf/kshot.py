@@ -61,7 +61,8 @@ _NOT_CONTENT = frozenset((CARD, CARD_BESIDE, FIGURES, PROTOTYPES, RELATIONS))
 
 # Settings of a training run that change nothing in what comes out of it.
 _WITHOUT_EFFECT = frozenset(
-    "output_dir run_name project trackio_space_id hub_model_id hub_token push_to_hub push_to_hub_token report_to "
+    "output_dir run_name project trackio_space_id report_to push_to_hub push_to_hub_token hub_model_id hub_token "
+    "hub_strategy hub_private_repo hub_always_push hub_revision "
     "log_level log_level_replica logging_dir logging_first_step logging_steps logging_strategy disable_tqdm "
     "save_steps save_strategy save_total_limit resume_from_checkpoint dataloader_num_workers dataloader_pin_memory "
     "local_rank deepspeed fsdp fsdp_config accelerator_config ddp_backend".split()

@@ -13,7 +13,7 @@ from tkre_hf.errors import TkreError
 from tkre_hf.pfhin.embedding import EmbeddingTable, Neighborhoods, embed_nodes, export_embeddings
 from tkre_hf.pfhin.finetuning import LinkCollator, NodeCollator, link_inputs, predict_links, predict_nodes
 from tkre_hf.pfhin.graph import HeteroGraph
-from tkre_hf.pfhin.links import ComplEx, LinkScorer, out_of_fold, train_complex
+from tkre_hf.pfhin.links import ComplEx, LinkScorer, MixedScorer, mix, out_of_fold, train_complex
 from tkre_hf.pfhin.modeling_pfhin import PFHINForLinkPrediction, PFHINForNodeClassification, PFHINForPreTraining
 from tkre_hf.pfhin.tasks import (
     classify_linear,
@@ -96,7 +96,7 @@ def test_complex_learns_a_ring_with_its_direction() -> None:
     assert (scorer.links(*triples.T) > back).mean() > 0.95
     again = train_complex(triples, 24, 2, size=16, epochs=2, batch_size=16)
     torch.testing.assert_close(
-        again.nodes.weight, train_complex(triples, 24, 2, size=16, epochs=2, batch_size=16).nodes.weight
+        again.vectors(), train_complex(triples, 24, 2, size=16, epochs=2, batch_size=16).vectors()
     )
 
 
@@ -126,6 +126,40 @@ def test_out_of_fold_embeddings_never_saw_their_edges(graph: HeteroGraph) -> Non
     assert not np.allclose(folds[0][1], folds[1][1])
     scorer = LinkScorer(train_complex(triples, graph.num_nodes, 3, 8, epochs=1, folds=folds), folds[0][1])
     assert scorer.tails(src[:4], kind[:4]).shape == (4, graph.num_nodes)
+
+
+def test_nodes_without_vectors_of_their_own_are_told_by_embeddings_alone() -> None:
+    with pytest.raises(ValueError, match="need vectors of their own, or embeddings beneath"):
+        ComplEx(5, 2, size=3, own=False)
+    torch.manual_seed(0)
+    model = ComplEx(5, 2, size=3, num_features=4, own=False)
+    features = torch.randn(5, 4)
+    assert model.nodes is None and model.features is not None
+    torch.testing.assert_close(model.vectors(features), features @ model.features.weight.T)
+    # Two nodes of the same embedding are the same to it.
+    features[3] = features[1]
+    scorer = LinkScorer(model, features.numpy())
+    scores = scorer.tails(np.array([0]), np.array([1]))[0]
+    assert scores[3] == scores[1] != scores[2]
+
+
+def test_a_mixture_adds_scores_and_held_out_links_choose_its_weight() -> None:
+    triples = ring()
+    good, bad = (
+        LinkScorer(train_complex(triples, 24, 2, size=16, epochs=epochs, batch_size=16, regularization=1e-4))
+        for epochs in (150, 0)
+    )
+    mixed = MixedScorer(bad, good, 0.5)
+    heads, kinds, tails = triples[:7].T
+    for name, given in (("tails", (heads, kinds)), ("heads", (tails, kinds)), ("links", (heads, kinds, tails))):
+        np.testing.assert_allclose(
+            getattr(mixed, name)(*given), getattr(bad, name)(*given) + 0.5 * getattr(good, name)(*given), rtol=1e-5
+        )
+    assert mix(bad, good, triples, triples, 24).weight > 0
+    # What says nothing counts for nothing: of weights that rank alike the smallest is taken.
+    nothing = LinkScorer(train_complex(triples, 24, 2, size=16, epochs=0))
+    nothing._vectors = torch.zeros_like(nothing._vectors)
+    assert mix(good, nothing, triples, triples, 24).weight == 0
 
 
 def test_embeddings_are_means_over_walks_and_in_any_batch(graph: HeteroGraph) -> None:
