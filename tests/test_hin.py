@@ -240,5 +240,10 @@ def test_everything_is_measured_and_written(
     assert rows["ComplEx (published)", "mrr"].published and rows["ComplEx (published)", "mrr"].value == 46.5
     assert ("link heuristics + LR", "mrr") not in rows and ("link heuristics + LR", "link_auc") in rows
     assert "## codex_s" in output.with_suffix(".md").read_text()
+    # What there is no figure of is said, and no row is written.
+    capsys.readouterr()
+    main([*argv, "DeepWalk", "PF-HIN, ids alone", "--tasks", "links"])
+    told = capsys.readouterr().out
+    assert "DeepWalk: no links of codex_s" in told and "PF-HIN, ids alone: no links of codex_s" in told
     with pytest.raises(TkreError, match="unknown systems PF-GIN: choose of label propagation"):
         main([*argv, "PF-GIN"])

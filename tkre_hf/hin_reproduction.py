@@ -93,6 +93,7 @@ PFHIN: dict[str, dict[str, Any]] = {
 }
 # The same checkpoints as PF-HIN's, their embeddings made of other blocks (``embed_nodes``).
 BLOCKS: dict[str, dict[str, float]] = {
+    "PF-HIN, ids alone": {"ids": 1.0},
     "PF-HIN, state alone": {"state": 1.0},
     "PF-HIN, ids and context": {"ids": 1.0, "context": 1.0},
     "PF-HIN, ids and state": {"ids": 1.0, "state": 1.0},
@@ -321,7 +322,10 @@ def measure(name: str, key: str, args: ReproduceArguments) -> list[Row]:
         ("nodes", node_scores, name not in LINK_BASELINES),
         ("links", link_figures, benchmark.links and name not in NODES_ALONE),
     ):
-        if task not in args.tasks or not fits:
+        if task not in args.tasks:
+            continue
+        if not fits:
+            print(f"{name}: no {task} of {key}", flush=True)
             continue
         found = [figures(name, key, seed, args) for seed in args.seeds]
         minutes = statistics.fmean(each[1] for each in found)
