@@ -46,8 +46,7 @@ class KShotSystem:
     Args:
         fewrel: Whether it starts from stage 2's checkpoint on FewRel; from the plain encoder otherwise.
         samples: Whether an LLM's samples of each relation are trained on; ``explanations`` likewise, in the stages.
-        more: Whether fine-tuning gets ``recipes/knowledge/semeval.jsonl`` too, samples written with no row shown.
-        near_misses: Whether it gets ``semeval_near_misses.jsonl`` too, sentences that nearly have a relation.
+        more: Files of ``recipes/knowledge`` that fine-tuning gets too: samples written with no row shown.
         stage1: Whether there is a stage 1 on the rows; ``stage2`` likewise.
         count: The most samples of a relation.
         consistency: Whether the samples that the checkpoint finds least like their relation are left out.
@@ -61,8 +60,7 @@ class KShotSystem:
     fewrel: bool = True
     samples: bool = False
     explanations: bool = False
-    more: bool = False
-    near_misses: bool = False
+    more: tuple[str, ...] = ()
     stage1: bool = False
     stage2: bool = False
     count: int = 12
@@ -83,10 +81,12 @@ class KShotSystem:
 
 _ALL = (1, 2, 3, 4, 5)
 _PLAIN = {"classifier_init": "random"}
+_TWO_HUNDRED = ("semeval.jsonl",)
+_FOUR_HUNDRED = (*_TWO_HUNDRED, "semeval_more.jsonl")
 # With 4,000 samples more four passes are as many steps as fifty over the rows and 12 samples alone.
 _MANY = {"num_train_epochs": 4}
-# Of 5,200 samples three passes are as many steps.
-_NEARLY = {"num_train_epochs": 3}
+# Of half as many samples again three passes are as many steps.
+_MORE = {"num_train_epochs": 3}
 # Adapters learn from rates at which a whole encoder forgets; chosen on validation rows of split 1.
 _LORA = {"adapter": "lora", "learning_rate": 1e-3, "head_learning_rate": 5e-3}
 _IA3 = {"adapter": "ia3", "learning_rate": 1e-2, "head_learning_rate": 5e-3}
@@ -96,11 +96,12 @@ SYSTEMS: dict[str, KShotSystem] = {
     "plain fine-tuning": KShotSystem(fewrel=False, finetune=_PLAIN, ks=(8, 16, 32), splits=_ALL),
     "+ FewRel": KShotSystem(ks=(8, 16, 32), splits=_ALL),
     "+ FewRel, SCDG in fine-tuning": KShotSystem(samples=True),
-    "+ FewRel, SCDG and 200 more samples": KShotSystem(samples=True, more=True, finetune=_MANY),
+    "+ FewRel, SCDG and 200 more samples": KShotSystem(samples=True, more=_TWO_HUNDRED, finetune=_MANY),
+    "+ FewRel, SCDG and 400 more samples": KShotSystem(samples=True, more=_FOUR_HUNDRED, finetune=_MORE),
     "+ FewRel, SCDG, 200 more and near-misses": KShotSystem(
-        samples=True, more=True, near_misses=True, finetune=_NEARLY
+        samples=True, more=(*_TWO_HUNDRED, "semeval_near_misses.jsonl"), finetune=_MORE
     ),
-    "+ FewRel, 200 samples alone": KShotSystem(more=True, finetune=_MANY, ks=(16, 32)),
+    "+ FewRel, 200 samples alone": KShotSystem(more=_TWO_HUNDRED, finetune=_MANY, ks=(16, 32)),
     "+ FewRel, SCDG, moved marks": KShotSystem(samples=True, finetune={"moved_marks": 150}),
     "+ FewRel, SCDG and EDKG in stage 1": KShotSystem(samples=True, explanations=True, stage1=True),
     "everything": _EVERYTHING,
@@ -178,8 +179,7 @@ def chain_arguments(system: KShotSystem, k: int, split: int, args: ReproduceKSho
             stage0 |= {"consistency": args.checkpoint, "drop_worst": 0.25}
         finetune["record_sources"] = [kind for kind in kinds if kind != "edkg"]
     if system.more:
-        files = ["semeval.jsonl", *(["semeval_near_misses.jsonl"] if system.near_misses else [])]
-        finetune["add_sources"] = [str(recipes / "knowledge" / name) for name in files]
+        finetune["add_sources"] = [str(recipes / "knowledge" / name) for name in system.more]
         finetune["record_sources"] = ["gold", "scdg"]
     stages = {
         name: {**(getattr(chain, name) or {}), **common, "record_sources": kinds} for name in ("stage1", "stage2")
