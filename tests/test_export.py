@@ -61,7 +61,7 @@ def arrays(inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 def test_a_few_shot_model_is_the_same_model(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     pytest.importorskip("onnxscript"), pytest.importorskip("onnxruntime")
     out = tmp_path / "out"
-    assert tkre(["export", str(checkpoints["few_shot"]), "-o", str(out), "--format", "onnx"]) == 0
+    assert tkre(["export", str(checkpoints["few_shot"]), "-o", str(out)]) == 0
     model = TKREForFewShotClassification.from_pretrained(checkpoints["few_shot"]).eval()
     exported = OnnxModel(out, threads=1)
     embeds = []

@@ -25,7 +25,9 @@ try:
     from spacy.tokens import Doc, Span
     from spacy.util import minibatch, raise_error
 except ImportError:
-    Language = None
+    HAS_SPACY = False
+else:
+    HAS_SPACY = True
 
 # Where a document keeps its relations: as plain numbers and words, which it can be saved with.
 USER_DATA = "tkre_relations"
@@ -192,7 +194,7 @@ def make_extractor(
     )
 
 
-if Language is not None:
+if HAS_SPACY:
     Language.factory("tkre", default_config=DEFAULTS, assigns=["doc._.relations"])(make_extractor)
     if not Doc.has_extension("relations"):
         Doc.set_extension("relations", getter=_relations)
