@@ -9,10 +9,17 @@ export TOKENIZERS_PARALLELISM ?= false
 # Two test processes of one thread each: the models of the tests are tiny.
 PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo test test-min check format cover bench docs clean
+.PHONY: help setup browser demo test test-min check format cover bench docs clean
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 setup: .venv/installed  ## make .venv with the exact versions of constraints.txt
+browser:  ## install Chromium and its driver with apt-get, where they are missing: a test needs them, and skips without
+	@if command -v chromium && command -v chromedriver; then exit; fi; \
+	command -v apt-get || { echo "There is no apt-get here: install Chromium and its chromedriver with your system's own \
+	package manager, so that 'chromium' and 'chromedriver' are on the PATH." >&2; exit 1; }; \
+	root() { if [ "$$(id -u)" = 0 ]; then "$$@"; else sudo "$$@"; fi; }; \
+	root apt-get update -q && \
+	root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium chromium-driver
 demo: setup  ## train both stages on the bundled corpus, evaluate, write ./tkre-bert (minutes on two cores)
 	.venv/bin/python -m tkre_hf.cli demo
 test: setup  ## run the tests
@@ -37,7 +44,7 @@ clean:  ## remove the environments, the site and the tools' caches
 	rm -rf build .venv .venv-min .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp goes first and comes back last: a set-up that was interrupted starts again from nothing.
-.venv/installed: EXTRAS = dev,demo,peft,serve
+.venv/installed: EXTRAS = dev,demo,peft,baselines,onnx,pyg,serve,spacy
 .venv/installed: constraints.txt
 .venv-min/installed: EXTRAS = dev,demo,peft,tgi
 .venv-min/installed: constraints-min.txt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shutil
 import subprocess
 import tomllib
 from importlib.metadata import entry_points
@@ -114,7 +115,7 @@ def test_ci_runs_readmes_own_test_command(tmp_path):
     (tmp_path / "README.md").write_text(README)
     fake = tmp_path / "bin" / "make"
     fake.parent.mkdir()
-    fake.write_text('#!/bin/sh\necho "make $*" >> calls\n')
+    fake.write_text('#!/bin/sh\necho "make $*${TKRE_REQUIRE_BROWSER:+, in a browser too}" >> calls\n')
     fake.chmod(0o755)
 
     def run() -> subprocess.CompletedProcess[str]:
@@ -127,7 +128,13 @@ def test_ci_runs_readmes_own_test_command(tmp_path):
 
     done = run()
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "calls").read_text().splitlines() == ["make test", "make check", "make docs", "make test-min"]
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "make browser",
+        "make test, in a browser too",
+        "make check",
+        "make docs",
+        "make test-min",
+    ]
 
     (tmp_path / "README.md").write_text(README.replace("## Tests", "## Testing"))
     done = run()
@@ -136,6 +143,38 @@ def test_ci_runs_readmes_own_test_command(tmp_path):
 
     (tmp_path / "README.md").write_text(README.replace("\nmake test\n", "\nfalse\n"))
     assert run().returncode != 0
+
+
+APT_GET = ["apt-get update -q", "apt-get install -q -y --no-install-recommends chromium chromium-driver"]
+
+
+@pytest.mark.parametrize(
+    ("programs", "user", "called"),
+    [
+        (["chromium", "chromedriver", "apt-get"], 0, []),
+        (["chromium", "apt-get"], 0, APT_GET),
+        (["apt-get", "sudo"], 1000, ["sudo", APT_GET[0], "sudo", APT_GET[1]]),
+        (["chromium"], 0, None),
+    ],
+)
+def test_a_browser_is_installed_where_there_is_none(programs, user, called, tmp_path):
+    # `make browser` in a system of ours: what does it call?
+    make, env = shutil.which("make"), shutil.which("env")
+    assert make and env
+    (tmp_path / "env").symlink_to(env)
+    calls = tmp_path / "calls"
+    calls.touch()
+    says = {"id": f"echo {user}", "sudo": f'echo sudo >> {calls}; exec "$@"'}
+    for name in ["id", *programs]:
+        (tmp_path / name).write_text(f"#!/bin/sh\n{says.get(name, f'echo {name} $* >> {calls}')}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [make, "browser"], cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 0) == (called is not None), done.stderr
+    assert calls.read_text().splitlines() == (called or [])
+    if called is None:
+        assert "There is no apt-get here: install Chromium" in done.stderr
 
 
 def test_make_targets_that_are_named_exist():

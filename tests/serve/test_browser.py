@@ -1,17 +1,27 @@
-"""The page in a real browser: by mouse and by keyboard, and with what would be code if it weren't kept from it."""
+"""The page in a real browser: by mouse and by keyboard, and with what would be code if it weren't kept from it.
 
+Without a browser the tests skip; where ``TKRE_REQUIRE_BROWSER`` is set, as in CI, they fail.
+"""
+
+# ruff: noqa: E402  (what is imported may not be there)
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .conftest import HOSTILE, Page
 
-pytest.importorskip("gradio", reason="the page needs Gradio, of the extra [serve]")
-pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
+REQUIRED = bool(os.environ.get("TKRE_REQUIRE_BROWSER"))
+if not REQUIRED:
+    pytest.importorskip("gradio", reason="the page needs Gradio, of the extra [serve]")
+    pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -20,16 +30,15 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="chromium is not installed: apt-get install chromium chromium-driver",
-)
+MISSING = "chromium or chromedriver is not installed: make browser"
+pytestmark = pytest.mark.skipif(not REQUIRED and (CHROMIUM is None or DRIVER is None), reason=MISSING)
 
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
+    assert CHROMIUM is not None and DRIVER is not None, MISSING
     options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
+    options.binary_location = CHROMIUM
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1400"):
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
@@ -187,3 +196,10 @@ def test_hostile_text_is_shown_and_nothing_more(driver: Any, page: Page) -> None
     assert not visitor.all("#card script, #card iframe")
     assert not visitor.was_hacked()
     assert driver.execute_script("hacked = 1; return typeof hacked !== 'undefined'")  # it would have been seen
+
+
+def test_where_it_is_required_a_browser_that_is_missing_is_a_failure(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "visit", "--color=no", __file__]
+    environment = {**os.environ, "PATH": str(tmp_path), "TKRE_REQUIRE_BROWSER": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED and MISSING in done.stdout, done.stdout
