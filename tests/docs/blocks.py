@@ -1,7 +1,8 @@
 """A page's fenced blocks and a notebook's cells, with what a comment before a block says of it.
 
 ``<!-- file: train.jsonl -->`` gives a block that is a file's content its name, ``<!-- output -->`` says that a block
-is what the one before it prints, and ``<!-- not run: needs two machines -->`` why a block isn't run.
+is what the one before it prints, ``<!-- serves: http://127.0.0.1:7860 -->`` that it doesn't end by itself but answers
+at an address, and ``<!-- not run: needs two machines -->`` why a block isn't run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-_MARK = r"(?:^ *<!-- (?P<mark>file|output|not run)(?:: (?P<what>[^\n]+?))? -->\n\s*)?"
+_MARK = r"(?:^ *<!-- (?P<mark>file|output|serves|not run)(?:: (?P<what>[^\n]+?))? -->\n\s*)?"
 _BLOCK = re.compile(rf"{_MARK}^(?P<indent> *)```(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$", re.S | re.M)
 
 
@@ -24,8 +25,8 @@ class Block:
         place: Page and line, or notebook and cell.
         language: As the fence has it.
         text: What stands in it.
-        mark: What it is, where a comment says so: ``file``, ``output`` or ``not run``.
-        what: The file's name, or why it isn't run.
+        mark: What it is, where a comment says so: ``file``, ``output``, ``serves`` or ``not run``.
+        what: The file's name, the address, or why it isn't run.
     """
 
     place: str

