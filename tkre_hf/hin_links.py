@@ -143,9 +143,9 @@ def link_scorer(args: LinksArguments, graph: HeteroGraph) -> tuple[MixedScorer, 
         save_file(state, part, {"settings": known})
         part.replace(path)
     scorers = []
-    for part in _PARTS:
+    for scorer in _PARTS:
         model = ComplEx(graph.num_nodes, len(graph.edge_types), args.size)
-        model.load_state_dict({f"{table}.weight": state[f"{part}.{table}"] for table in ("nodes", "types")})
+        model.load_state_dict({f"{table}.weight": state[f"{scorer}.{table}"] for table in ("nodes", "types")})
         scorers.append(LinkScorer(model.eval()))
     own, on_top = scorers
     return MixedScorer(own, on_top, args.weight), state["embeds"].numpy()
