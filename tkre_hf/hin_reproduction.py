@@ -347,7 +347,7 @@ def measure(name: str, key: str, args: ReproduceArguments) -> list[Row]:
                     command=command(),
                     versions=versions(),
                     machine=machine(),
-                    source=f"{benchmark.network} without {', '.join(benchmark.drop)}" if task == "nodes" else "codex",
+                    source=f"{benchmark.network} without {', '.join(benchmark.drop)}" if task == "nodes" else benchmark.network,
                 )
             )
     write_rows(args.output, rows)
