@@ -332,6 +332,7 @@ def measure(name: str, key: str, args: ReproduceArguments) -> list[Row]:
         for metric in found[0][0]:
             values = [scores[metric] for scores, *_ in found]
             value, interval = mean_ci95(values, math.nan)
+            left_out = f" without {', '.join(benchmark.drop)}" if task == "nodes" else ""
             rows.append(
                 Row(
                     benchmark=key,
@@ -347,7 +348,7 @@ def measure(name: str, key: str, args: ReproduceArguments) -> list[Row]:
                     command=command(),
                     versions=versions(),
                     machine=machine(),
-                    source=f"{benchmark.network} without {', '.join(benchmark.drop)}" if task == "nodes" else benchmark.network,
+                    source=f"{benchmark.network}{left_out}",
                 )
             )
     write_rows(args.output, rows)
