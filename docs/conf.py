@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pygments.lexers.special import TextLexer
-from sphinx.util import logging
 
 import tkre_hf
 
@@ -38,7 +38,7 @@ napoleon_numpy_docstring = False
 # Each attribute is told where its class tells it.
 napoleon_use_ivar = True
 
-# The packages of which every public name has its place in the reference.
+# The packages of which every public name has its place in the reference; so has what a how-to page names.
 PUBLIC = ("tkre_hf", "tkre_hf.data", "tkre_hf.knowledge")
 
 
@@ -109,12 +109,67 @@ def short_signature(
     return ("(...)" if settings_of(obj) else signature), returns
 
 
-def check_reference(app: Any, env: Any) -> None:
-    """Warns of a public name that the reference passes over."""
-    documented = {name.rpartition(".")[2] for name in env.get_domain("py").objects}
+def names_on(page: str) -> set[str]:
+    """What a page's text and code name with its module, as ``tkre_hf.data.load_records``; not what is private."""
+    found = set(re.findall(r"\btkre_hf(?:\.(?!_)\w+)+", page))
+    for module, one, several in re.findall(r"^ *from (tkre_hf[\w.]*) import (?:(\w[^(\n#]*)|\(([^)]*)\))", page, re.M):
+        found |= {f"{module}.{name.split()[0]}" for name in (one or several).split(",") if name.strip()}
+    return found
+
+
+def named(name: str) -> Any:
+    """The module, class or function that a dotted name leads to; of a class's member the class.
+
+    Raises:
+        AttributeError: There is no such thing.
+    """
+    place, *rest = name.split(".")
+    found: Any = import_module(place)
+    for part in rest:
+        if inspect.isclass(found) or inspect.isroutine(found):
+            break
+        place = f"{place}.{part}"
+        try:
+            found = getattr(found, part) if hasattr(found, part) else import_module(place)
+        except ModuleNotFoundError as error:
+            if error.name != place:
+                raise
+            raise AttributeError(f"there is no {name}") from None
+    return found
+
+
+def missing(pages: dict[str, str], documented: Iterable[str]) -> Iterator[str]:
+    """What the reference passes over: of the public names, and of the classes and functions that pages name.
+
+    Args:
+        pages: Each page's text by its name.
+        documented: The full names of the reference's entries.
+    """
+    documented = set(documented)
+    last = {name.rpartition(".")[2] for name in documented}
     for package in PUBLIC:
-        for name in sorted(set(import_module(package).__all__) - documented):
-            logging.getLogger(__name__).warning("%s.%s is public, and in no page of docs/reference", package, name)
+        for name in sorted(set(import_module(package).__all__) - last):
+            yield f"{package}.{name} is public, and in no page of docs/reference"
+    # A name may have its entry under another module, which exports it too.
+    entries = {id(named(name)) for name in documented if name.startswith("tkre_hf.")}
+    for page, text in pages.items():
+        for name in sorted(names_on(text)):
+            try:
+                found = named(name)
+            except AttributeError:
+                yield f"{page} names {name}, which isn't there"
+                continue
+            if (inspect.isclass(found) or inspect.isroutine(found)) and id(found) not in entries:
+                yield f"{page} names {name}, which is in no page of docs/reference"
+
+
+def check_reference(app: Any, env: Any) -> None:
+    """Warns of a name that the reference passes over."""
+    from sphinx.util import logging
+
+    pages = {name: Path(env.doc2path(name)).read_text(encoding="utf-8") for name in how_to_pages()}
+    for reason in missing(pages, env.get_domain("py").objects):
+        logging.getLogger(__name__).warning("%s", reason)
 
 
 def setup(app: Any) -> None:

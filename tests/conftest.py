@@ -134,6 +134,33 @@ def backbone(make_backbone: Callable[..., Path]) -> Path:
     return make_backbone()
 
 
+@pytest.fixture(scope="session")
+def make_classifier(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Writes a classifier that gives every pair one of its labels, which are ``none``, that of no relation, and
+    ``capital``: ``make_classifier("none")``.
+    """
+    from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
+    from tkre_hf.tkre.processing_tkre import TKREProcessor
+
+    def make(answer: str) -> Path:
+        folder = tmp_path_factory.mktemp("classifier")
+        labels = {"none": 0, "capital": 1}
+        processor = TKREProcessor.from_backbone(str(backbone), max_length=64)
+        model = TKREForRelationClassification.from_backbone(
+            str(backbone), vocab_size=len(processor.tokenizer), new_tokens=processor.new_tokens,
+            id2label={number: label for label, number in labels.items()}, label2id=labels, na_label="none",
+        )  # fmt: skip
+        with torch.no_grad():
+            model.classifier.weight.zero_()
+            model.classifier.bias.zero_()
+            model.classifier.bias[labels[answer]] = 3
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        return folder
+
+    return make
+
+
 @pytest.fixture
 def ner(tmp_path: Path) -> Path:
     """A tagger that takes the corpus' names for things, and no other word."""

@@ -155,6 +155,39 @@ def test_wrong_rows_are_named_or_skipped(checkpoint: Path, corpus_files: tuple[P
     assert all(reason in line for reason, line in zip(reasons, skipped, strict=True))
 
 
+def test_a_classifiers_label_of_no_relation_is_null(make_classifier: Callable[[str], Path], run: Run) -> None:
+    for answer in ("none", "capital"):
+        code, out, _ = run("predict", "--model", make_classifier(answer), "--text", MARKED, "--top_k", "2")
+        entries = json.loads(out)["relations"]
+        assert code == 0 and sum(entry["score"] for entry in entries) == pytest.approx(1)
+        assert [entry["relation"] for entry in entries] == (
+            [None, "capital"] if answer == "none" else ["capital", None]
+        )
+        assert [entry.get("na_label") for entry in entries if entry["relation"] is None] == ["none"]
+        assert all("na_label" not in entry for entry in entries if entry["relation"] is not None)
+        assert run("relations", "list", "--model", make_classifier(answer))[1] == "capital\n"
+
+
+def test_no_row_is_tokenized_twice(
+    checkpoint: Path, corpus_files: tuple[Path, Path], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("relations", "fit", "--model", checkpoint, "--relation_info", corpus_files[1])[0] == 0
+    rows = lines({"text": MARKED}, {"text": "Kiel, Elba", "entities": [[0, 4], [6, 10]]}, {"text": MARKED})
+    encode, encoded = TKREProcessor.encode, []
+
+    def counting(self: TKREProcessor, records: Any) -> Any:
+        encoded.append(len(list(records)))
+        return encode(self, records)
+
+    monkeypatch.setattr(TKREProcessor, "encode", counting)
+    found = []
+    for option in ([], ["--skip_invalid"]):
+        encoded.clear()
+        found.append(run("predict", "--model", checkpoint, "--batch_size", "2", *option, stdin=rows)[1])
+        assert encoded == [1, 2, 1]
+    assert found[0] == found[1]
+
+
 def test_wrong_supports_are_named_or_skipped(
     checkpoint: Path, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

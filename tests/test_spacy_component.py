@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,21 @@ def test_scores_and_none_of_the_above_leave_relations_out(checkpoint: Path) -> N
     assert said(make(checkpoint, min_score=1.0)(TEXTS[0])) == []
     with pytest.raises(TkreError, match="knows no relations yet"):
         make(checkpoint, descriptions={})
+
+
+def test_a_classifiers_label_of_no_relation_is_none(make_classifier: Callable[[str], Path]) -> None:
+    assert said(make(make_classifier("none"), descriptions={})(TEXTS[2])) == []
+    assert said(make(make_classifier("capital"), descriptions={})(TEXTS[2])) == [
+        ("Ada", "capital", "Lima"),
+        ("Lima", "capital", "Ada"),
+    ]
+
+
+def test_what_isnt_set_is_as_the_component_has_it(checkpoint: Path) -> None:
+    config = make(checkpoint).config["components"]["tkre"]
+    assert config == {
+        "factory": "tkre", "model": str(checkpoint), "descriptions": DESCRIPTIONS, "na_threshold": None,
+        "min_score": 0.0, "spans_key": None, "batch_size": 32, "device": "cpu",
+    }  # fmt: skip
+    with pytest.raises(Exception, match="min_skore"):
+        make(checkpoint, min_skore=0.5)

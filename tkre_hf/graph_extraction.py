@@ -261,10 +261,8 @@ class _Extraction:
     ) -> Iterator[dict[str, Any]]:
         """Adds a sentence's triples to the network, and gives each one's line for the file of triples."""
         row, kb_ids = sentence.row, _kb_ids(sentence.row)
-        # Of a classifier's labels one may say that there is no relation.
-        none = {None, getattr(self.pipe.model.config, "na_label", None)}
         for entry in found:
-            if entry["relation"] in none or entry["score"] < self.args.min_score:
+            if entry["relation"] is None or entry["score"] < self.args.min_score:
                 continue
             ends = {}
             for role in ("head", "tail"):

@@ -33,7 +33,8 @@ A line of the input is one of
   {"text": "Oslo is the capital of Norway."}                                       entities found by --ner
   {"words": ["Oslo", "is", …], "head": [0, 1], "tail": [5, 6]}                     spans in words
 and a line of the output {"id": …, "relations": [{"relation", "score", "similarity", "head", "tail", "truncated"}, …]};
-a relation that is null is none of the above.
+a relation that is null is none of the above. A classifier gives no "similarity", and beside null, as "na_label", its
+own label for that.
 """
 _STDIN = "-"
 
@@ -174,7 +175,7 @@ def identified_sentences(
             id, sentence = row_id(row), read_sentence(row)
             if skipped is not None and (sentence.pairs is not None or pipe.ner is None):
                 # What only the tokens tell, such as an entity that the window can't hold, would end the run.
-                any(False for _ in pipe.preprocess(sentence))
+                sentence = pipe.tokenized(sentence)
         except InvalidRowError as error:
             if skipped is None:
                 raise

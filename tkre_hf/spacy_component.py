@@ -15,6 +15,7 @@ import is imported with the model.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -31,16 +32,6 @@ else:
 
 # Where a document keeps its relations: as plain numbers and words, which it can be saved with.
 USER_DATA = "tkre_relations"
-
-DEFAULTS: dict[str, Any] = {
-    "model": "tkre-bert",
-    "descriptions": {},
-    "na_threshold": None,
-    "min_score": 0.0,
-    "spans_key": None,
-    "batch_size": 32,
-    "device": None,
-}
 
 
 class DocRelation(NamedTuple):
@@ -64,7 +55,10 @@ class RelationExtractor:
 
     Entities of one sentence are paired where something set sentences before, else all of the document.
 
+    spaCy makes it with the settings of the pipeline's configuration, which are these arguments.
+
     Args:
+        nlp: The pipeline that it is made for.
         name: Of the component.
         model: Checkpoint: a folder or Hub id.
         descriptions: Relations by what they mean, in place of those saved with the checkpoint; a classifier's are
@@ -81,14 +75,15 @@ class RelationExtractor:
 
     def __init__(
         self,
+        nlp: Any,
         name: str,
-        model: str,
-        descriptions: dict[str, str],
-        na_threshold: float | None,
-        min_score: float,
-        spans_key: str | None,
-        batch_size: int,
-        device: str | None,
+        model: str = "tkre-bert",
+        descriptions: dict[str, str] | None = None,
+        na_threshold: float | None = None,
+        min_score: float = 0.0,
+        spans_key: str | None = None,
+        batch_size: int = 32,
+        device: str | None = None,
     ) -> None:
         from tkre_hf.tkre.loading import load_pipeline
 
@@ -100,7 +95,6 @@ class RelationExtractor:
             self.extractor.na_threshold = na_threshold
         if not self.extractor.relations:
             raise TkreError(f"{model} knows no relations yet: give descriptions, or run 'tkre relations fit' on it")
-        self._na_label = getattr(self.extractor.model.config, "na_label", None)
         self._handle: Callable[..., Any] = raise_error
 
     def set_error_handler(self, handler: Callable[..., Any]) -> None:
@@ -145,7 +139,7 @@ class RelationExtractor:
         for (doc, part, spans), entries in zip(parts, results, strict=True):
             place = {(s.start_char - part.start_char, s.end_char - part.start_char): s for s in spans}
             for entry in entries:
-                if entry["relation"] in (None, self._na_label) or entry["score"] < self.min_score:
+                if entry["relation"] is None or entry["score"] < self.min_score:
                     continue
                 head, tail = (place[entry[role]["start"], entry[role]["end"]] for role in ("head", "tail"))
                 ends = (head.start, head.end, head.label_, tail.start, tail.end, tail.label_)
@@ -177,24 +171,15 @@ def _relations(doc: Doc) -> list[DocRelation]:
     return found
 
 
-def make_extractor(
-    nlp: Any,
-    name: str,
-    model: str,
-    descriptions: dict[str, str],
-    na_threshold: float | None,
-    min_score: float,
-    spans_key: str | None,
-    batch_size: int,
-    device: str | None,
-) -> RelationExtractor:
-    """Makes the component; spaCy calls it with the settings of the pipeline's configuration."""
-    return RelationExtractor(
-        name, model, descriptions, na_threshold, min_score, spans_key, batch_size=batch_size, device=device
-    )
-
+# The name under which spaCy's entry point finds it.
+make_extractor = RelationExtractor
 
 if HAS_SPACY:
-    Language.factory("tkre", default_config=DEFAULTS, assigns=["doc._.relations"])(make_extractor)
+    _SETTINGS = list(inspect.signature(RelationExtractor).parameters.values())[2:]
+    Language.factory(
+        "tkre",
+        default_config={setting.name: setting.default for setting in _SETTINGS},
+        assigns=["doc._.relations"],
+    )(RelationExtractor)
     if not Doc.has_extension("relations"):
         Doc.set_extension("relations", getter=_relations)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tkre_hf.errors import TkreError
 from tkre_hf.serve.extraction import Triple, extract, read_paragraph, to_csv
+from tkre_hf.serve.session import Extractor
+from tkre_hf.tkre.loading import load_pipeline
 from tkre_hf.tkre.pipeline import RelationExtractionPipeline
 
 from ..conftest import RELATIONS
@@ -84,6 +88,23 @@ def test_none_of_the_above_and_a_name_twice_are_no_edges(pipe: RelationExtractio
     assert extract(pipe, PARAGRAPH, 0.0) == []
     pipe.na_threshold = 0.0
     assert extract(pipe, "[Kiel] belongs to [Kiel].", 0.0) == []
+
+
+@pytest.mark.parametrize("answer", ["none", "capital"])
+def test_a_classifiers_label_of_no_relation_is_no_edge(answer: str, make_classifier: Callable[[str], Path]) -> None:
+    from tkre_hf.serve import markup
+
+    extractor = Extractor(load_pipeline(str(make_classifier(answer)), device="cpu"))
+    assert extractor.relations(extractor.start) == ["capital"]
+    triples = extract(extractor.view(extractor.start), PARAGRAPH, 0.5)
+    assert [triple.relation for triple in triples] == ["capital"] * (3 if answer == "capital" else 0)
+    assert "none" not in to_csv(triples)
+    # In the list of all scores it has its name.
+    entries, effects = extractor.explain(extractor.start, "[E1]Kiel[/E1] rules [E2]Elba[/E2]")
+    page = _Tags(markup.ranking(entries))
+    assert "none of the above (none)" in page.text and "below" not in page.text and "capital" in page.text
+    label = "none of the above (none)" if answer == "none" else "capital"
+    assert f"“{label}”" in _Tags(markup.words("Kiel rules Elba", entries[0], effects)).text
 
 
 def test_what_is_found_twice_counts_once(pipe: RelationExtractionPipeline) -> None:

@@ -27,9 +27,9 @@ def ranking(entries: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for entry in shown:
         label = entry["relation"]
-        name = f'<span class="tkre-none">{NONE}</span>' if label is None else escape(label)
+        name = f'<span class="tkre-none">{escape(_none(entry))}</span>' if label is None else escape(label)
         similarity = f"{entry['similarity']:.2f}" if "similarity" in entry else ""
-        if label is None:
+        if label is None and similarity:
             similarity = f"below {similarity}"
         percent = 100 * entry["score"]
         rows.append(
@@ -65,7 +65,7 @@ def words(text: str, result: Mapping[str, Any], effects: Sequence[WordEffect]) -
         shown += [escape(text[last:start]), part]
         last = end
     shown.append(escape(text[last:]))
-    label = NONE if result["relation"] is None else result["relation"]
+    label = _none(result) if result["relation"] is None else result["relation"]
     listed = sorted((effect for effect in effects if effect.effect > 1e-4), key=lambda effect: -effect.effect)[:3]
     most = ", ".join(f"<b>{escape(effect.text)}</b> ({100 * effect.effect:+.1f} points)" for effect in listed)
     told = f"For “{escape(label)}”, most of all: {most}." if most else f"No single word decides for “{escape(label)}”."
@@ -109,6 +109,11 @@ def triples(found: Sequence[Triple]) -> str:
     data = base64.b64encode(to_csv(found).encode()).decode()
     link = f'<a class="tkre-download" download="relations.csv" href="data:text/csv;base64,{data}">Download as CSV</a>'
     return f"{_table('tkre-triples', COLUMNS, rows)}<p>{link}</p>"
+
+
+def _none(entry: Mapping[str, Any]) -> str:
+    """None of the above, and what a classifier calls it."""
+    return f"{NONE} ({entry['na_label']})" if "na_label" in entry else NONE
 
 
 def _table(kind: str, columns: Sequence[str], rows: Sequence[str]) -> str:

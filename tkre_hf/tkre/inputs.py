@@ -63,12 +63,14 @@ class Sentence:
         words: Its words, where it was given as words; the spans then count words.
         pairs: Head and tail of each relation sought; ``None`` where the entities are yet to be found.
         row: Where it stands, for errors.
+        encoded: The processor's features of each pair, where somebody has asked for them already.
     """
 
     text: str
     words: tuple[str, ...] | None
     pairs: tuple[Pair, ...] | None
     row: RowView = field(repr=False)
+    encoded: tuple[dict[str, Any], ...] | None = field(default=None, repr=False, compare=False)
 
     def records(self) -> list[dict[str, Any]]:
         """One for each pair, as ``TKREProcessor.encode`` reads them.

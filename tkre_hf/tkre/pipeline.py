@@ -64,10 +64,11 @@ class RelationExtractionPipeline(ChunkPipeline):
     ``ner``. A list gives a list of results, any other iterable (a generator, a data set) an iterator.
 
     A result is a list of dicts, for each pair the ``top_k`` best (1 by default, ``None`` for all): ``relation``, its
-    label, or ``None`` for none of the above; ``score``, its probability among all relations and none of the above;
-    ``similarity``, the cosine of sentence and prototype, or the threshold of none of the above (not from a
-    classifier); ``head`` and ``tail``, dicts of ``start``, ``end`` and ``text`` (and ``type``, where it is known);
-    and ``truncated``, whether the window cut the sentence.
+    label, or ``None`` for none of the above, whichever model says so; ``na_label``, beside that ``None``, what a
+    classifier calls it; ``score``, its probability among all relations and none of the above; ``similarity``, the
+    cosine of sentence and prototype, or the threshold of none of the above (not from a classifier); ``head`` and
+    ``tail``, dicts of ``start``, ``end`` and ``text`` (and ``type``, where it is known); and ``truncated``, whether
+    the window cut the sentence.
 
     Args:
         model: A few-shot model or a classifier; ``pipeline()`` loads one by its name.
@@ -114,10 +115,7 @@ class RelationExtractionPipeline(ChunkPipeline):
     @property
     def relations(self) -> list[str]:
         """The labels it knows, none of the above not among them."""
-        if isinstance(self.model, TKREForRelationClassification):
-            names: dict[int, str] = self.model.config.id2label  # type: ignore[assignment]
-            return [names[number] for number in range(len(names))]
-        return list(self.prototypes.relations) if self.prototypes is not None else []
+        return [answer["relation"] for answer in self._answers() if answer["relation"] is not None]
 
     @property
     def na_threshold(self) -> float | None:
@@ -272,7 +270,7 @@ class RelationExtractionPipeline(ChunkPipeline):
         """The model's inputs for each pair of a sentence; for one without pairs a row that stands for it."""
         if not isinstance(sentence, Sentence):
             (sentence,) = self._read([sentence], 1)
-        encoded = self._encode([sentence])
+        encoded = self._encode([sentence]) if sentence.encoded is None else sentence.encoded
         if not encoded:
             ids = torch.tensor([[self.tokenizer.pad_token_id]])
             spans = torch.zeros((1, 2, 2), dtype=torch.long)
@@ -303,7 +301,7 @@ class RelationExtractionPipeline(ChunkPipeline):
         self, model_outputs: list[dict[str, Any]], top_k: int | None = 1
     ) -> list[dict[str, Any]]:
         """The best relations of each pair, best first."""
-        names: list[str | None] = [*self.relations, None]
+        answers = self._answers()
         found = []
         for output in model_outputs:
             sought: _Sought = output["sought"]
@@ -312,12 +310,29 @@ class RelationExtractionPipeline(ChunkPipeline):
             scores = output["scores"][0].tolist()
             similarities = output["similarities"][0].tolist() if "similarities" in output else None
             for i in sorted(range(len(scores)), key=lambda i: -scores[i])[:top_k]:
-                entry = {"relation": names[i], "score": scores[i]}
+                entry = {**answers[i], "score": scores[i]}
                 if similarities is not None:
                     entry["similarity"] = similarities[i]
                 head, tail = (entity.to_dict() for entity in sought.pair)
                 found.append({**entry, "head": head, "tail": tail, "truncated": sought.truncated})
         return found
+
+    def _answers(self) -> list[dict[str, Any]]:
+        """What each score is of, as an entry of the result begins."""
+        if not isinstance(self.model, TKREForRelationClassification):
+            known = self.prototypes.relations if self.prototypes is not None else ()
+            return [{"relation": relation} for relation in (*known, None)]
+        config = self.model.config
+        labels = [config.id2label[number] for number in range(len(config.id2label))]  # type: ignore[index, arg-type]
+        return [{"relation": None, "na_label": x} if x == config.na_label else {"relation": x} for x in labels]
+
+    def tokenized(self, sentence: Sentence) -> Sentence:
+        """The sentence with its tokens, which a call then takes as they are.
+
+        Raises:
+            InvalidRowError: An entity can't be marked, or the window can't hold both.
+        """
+        return replace(sentence, encoded=tuple(self._encode([sentence])))
 
     def _read(self, inputs: Iterable[Any], batch_size: int) -> Iterator[Sentence]:
         """Reads sentences, and has the entities found of those that lack them, so many at a time."""
