@@ -182,7 +182,7 @@ class _Parser(CommandParser, HfArgumentParser):
                     raise ArgumentsError(self.unknown(word))
                 continue
             given.add(action.dest)
-            most = 0 if equals else {None: 1, "?": 1, "+": len(words)}.get(action.nargs, 0)
+            most = 0 if equals or action.nargs == 0 else len(words) if action.nargs == "+" else 1
             values: list[str] = []
             while len(values) < most and words and not self._is_option(words[0]) and _takes(action, words[0]):
                 values.append(words.popleft())

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import IO, Any
+from typing import Any
 
 from tkre_hf.errors import TkreError
 
@@ -27,7 +27,7 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         raise ArgumentsError(message)
 
-    def print_help(self, file: IO[str] | None = None) -> None:
+    def print_help(self, file: Any = None) -> None:
         """Shows the help, or gives the parser to :func:`parser_of`."""
         asked = _ASKED.get()
         if asked is None:
