@@ -13,6 +13,8 @@ from typing import Any
 from pygments.lexers.special import TextLexer
 
 import tkre_hf
+from tkre_hf.cli import ALIASES, COMMANDS, EXIT_CODES
+from tkre_hf.parsing import Main, parser_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,6 +66,29 @@ def how_to_pages() -> list[str]:
     return [f"how-to/{name}" for name in [*filter(names.__contains__, HOW_TO), *sorted(names.difference(HOW_TO))]]
 
 
+def command_line() -> dict[str, str]:
+    """The command line as the commands themselves tell of it, for reference/command-line.md."""
+
+    def told(prog: str, main: Main) -> str:
+        parser = parser_of(main, prog)
+        return f"### {prog}\n\n```text\n{parser.format_usage()}\n{(parser.description or '').strip()}\n```"
+
+    commands = {name: import_module(module) for name, (_, module) in COMMANDS.items()}
+    usages = [
+        told(f"tkre {name}{f' {action}' if action else ''}", main)
+        for name, command in commands.items()
+        for action, main in getattr(command, "ACTIONS", {"": command.main}).items()
+    ]
+    lines = [f"| `tkre {name}` | {text} |" for name, (text, _) in COMMANDS.items()]
+    lines += [f"| `tkre {name}` | is short for `tkre {' '.join(whole)}` |" for name, whole in ALIASES.items()]
+    codes = [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    return {
+        "% COMMANDS": "\n".join(["| command | what it does |", "| --- | --- |", *lines]),
+        "% EXIT-CODES": "\n".join(["| code | meaning |", "| ---: | --- |", *codes]),
+        "% USAGES": "\n\n".join(usages),
+    }
+
+
 def link_outside(text: str, folder: Path) -> str:
     """Makes links to pages that aren't the site's links to their files."""
 
@@ -75,10 +100,13 @@ def link_outside(text: str, folder: Path) -> str:
 
 
 def read_source(app: Any, docname: str, source: list[str]) -> None:
-    """Makes README the landing page, whose links start from another folder there, and lists the how-to pages."""
+    """Makes README the landing page, whose links start from another folder there; lists how-to pages and commands."""
     if docname == "index":
         readme = re.sub(r"\]\((?!\w+:|#)", "](../", (ROOT / "README.md").read_text(encoding="utf-8"))
         source[0] = source[0].replace("% README", readme).replace("% HOW-TO", "\n".join(how_to_pages()))
+    if docname == "reference/command-line":
+        for mark, text in command_line().items():
+            source[0] = source[0].replace(mark, text)
     if Path(app.env.doc2path(docname)).suffix == ".md":
         source[0] = link_outside(source[0], Path(app.env.doc2path(docname)).parent)
 

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 import pytest
 
-from tkre_hf.arguments import ArgumentsError, name_positionals, parse_arguments, parse_settings, run
+from tkre_hf.arguments import parse_arguments, parse_settings, run
 from tkre_hf.errors import TkreError
+from tkre_hf.parsing import ArgumentsError
+from tkre_hf.tkre.training_args import MSLMTrainingArguments
 
 
 @dataclass
@@ -132,6 +134,9 @@ def test_a_wrong_file_is_named(parse: Parse, text: str, message: str) -> None:
         (["--learning-rat=1"], r"unknown setting --learning-rat; did you mean --learning_rate\?"),
         (["--learn", "1"], "unknown setting --learn"),  # no guessing from a beginning
         (["steps"], "unexpected argument 'steps'"),
+        (["--flag", "maybe"], "unexpected argument 'maybe': --flag is a switch, and takes true or false if anything"),
+        (["--flag=maybe"], "argument --flag: Truthy value expected"),
+        (["--debug"], "unknown setting --debug"),  # of a command, not of a recipe
         (["--steps", "x"], "argument --steps: invalid int value"),
         (["--config"], "argument --config: expected one argument"),
         (["--config", "absent.yaml"], "can't read the config absent.yaml: No such file"),
@@ -211,15 +216,89 @@ def test_a_mapping_is_parsed_as_a_file_is() -> None:
         parse_settings(Chain, {"nam": "x"}, "stage1")
 
 
+@dataclass
+class Places:
+    """Settings of which two may go without their names."""
+
+    folder: str = field(metadata={"help": "Where from.", "metavar": "DIR"})
+    repo: str = field(default="here", metadata={"help": "Where to."})
+    private: bool = field(default=False, metadata={"help": "A switch."})
+    tags: list[str] = field(default_factory=list, metadata={"help": "Words."})
+    output: str = field(default="out", metadata={"help": "A word.", "aliases": ["-o"]})
+
+
+def places(*argv: str) -> Places:
+    (found,) = parse_arguments(Places, argv, prog="tkre move", positionals=("folder", "repo"))
+    return found
+
+
 @pytest.mark.parametrize(
-    ("argv", "named"),
+    ("argv", "expected"),
     [
-        ("DIR REPO --private", "--folder DIR --repo REPO --private"),
-        ("DIR --repo REPO", "--folder DIR --repo REPO"),
-        ("--private --folder DIR", "--private --folder DIR"),
-        ("DIR REPO more", "--folder DIR --repo REPO more"),
-        ("", ""),
+        ("a b --private", Places("a", "b", True)),
+        ("--private a b", Places("a", "b", True)),
+        ("a --private b", Places("a", "b", True)),
+        ("--private true a b", Places("a", "b", True)),
+        ("--private=no a", Places("a")),
+        ("--no-such", None),
+        ("-o c a", Places("a", output="c")),
+        ("-oc a", Places("a", output="c")),
+        ("a --repo b", Places("a", "b")),
+        ("--folder a b", Places("a", "b")),
+        ("--private --folder a", Places("a", private=True)),
+        ("a --tags b c --private", Places("a", private=True, tags=["b", "c"])),
+        ("- -7 --debug", Places("-", "-7")),
+        ("--debug a", Places("a")),
     ],
 )
-def test_first_words_may_go_without_their_names(argv: str, named: str) -> None:
-    assert name_positionals(argv.split(), "folder", "repo") == named.split()
+def test_words_without_a_name_stand_anywhere(argv: str, expected: Places | None) -> None:
+    if expected is None:
+        with pytest.raises(ArgumentsError, match="unknown setting --no-such"):
+            places("a", argv, "b")
+    else:
+        assert places(*argv.split()) == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("", r"required: --folder; usage: tkre move DIR \[REPO\] \[options\]"),
+        ("--tags a b", "required: --folder; usage: tkre move DIR"),
+        ("a b c", r"unexpected argument 'c'; usage: tkre move DIR \[REPO\] \[options\]"),
+        ("a --folder b --repo c", "unexpected argument 'a'"),
+        ("a --output --debug b", "argument --output.*: expected one argument"),
+    ],
+)
+def test_words_without_a_name_that_have_no_place(argv: str, message: str) -> None:
+    with pytest.raises(ArgumentsError, match=message):
+        places(*argv.split())
+
+
+def test_the_last_setting_takes_all_other_words(tmp_path: Path) -> None:
+    config = tmp_path / "chosen.yaml"
+    config.write_text("sources: [x]\nsteps: 3")
+    for argv in (["--flag", "a", "--name", "n", "b"], ["a", "b", "--flag", "--name=n"]):
+        (found,) = parse_arguments(Settings, [*argv, "--config", str(config)], prog="tkre x", positionals=("sources",))
+        assert found == Settings(sources=["a", "b"], flag=True, name="n", steps=3)
+
+
+def test_debug_is_the_commands_switch_and_a_trainers_setting() -> None:
+    def debug(*words: str) -> list[Any]:
+        (found,) = parse_arguments(MSLMTrainingArguments, ["--output_dir", "x", *words], prog="tkre train stage1")
+        return [str(entry.value) for entry in found.debug]
+
+    assert debug("--debug") == [] == debug("--debug", "--seed", "1")
+    assert debug("--debug", "underflow_overflow") == ["underflow_overflow"]
+    assert debug("--debug=underflow_overflow") == ["underflow_overflow"]
+
+
+def test_usage_is_the_commands_or_the_scripts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["recipes/teach.py"])
+    for prog, usage in ((None, "usage: teach.py --model MODEL [options]"), ("tkre a b", "usage: tkre a b --model")):
+        with pytest.raises(SystemExit):
+            parse_arguments((Settings, More), ["--help"], prog=prog)
+        out = capsys.readouterr().out
+        assert out.startswith(usage) and ("--debug" in out) == (prog is not None)
+        assert "Must be given.\n" in out and "(default: 10)" in out

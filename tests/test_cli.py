@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from transformers import HfArgumentParser
 
 from tkre_hf import cli
-from tkre_hf.cli import COMMANDS, main
+from tkre_hf.arguments import parse_arguments
+from tkre_hf.cli import ALIASES, COMMANDS, EXIT_CODES, main
 from tkre_hf.errors import InvalidRowError, TkreError
+from tkre_hf.parsing import parser_of
+
+ROOT = Path(cli.__file__).parent.parent
 
 FakeCommand = Callable[[Callable[[list[str], str], int]], None]
 
@@ -114,17 +123,116 @@ def test_an_interrupt_ends_quietly(fake_command: FakeCommand, capsys: pytest.Cap
         raise KeyboardInterrupt
 
     fake_command(command)
-    assert main(["fake"]) == 130
-    assert capsys.readouterr().err == "\ntkre fake: interrupted\n"
+    for words in (["fake"], ["fake", "--debug"]):
+        assert main(words) == 130
+        assert capsys.readouterr().err == "\ntkre fake: interrupted\n"
 
 
-def test_a_bug_is_not_hidden(fake_command: FakeCommand) -> None:
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (
+            OSError(28, "No space left on device", "/data/out"),
+            "OSError: [Errno 28] No space left on device: '/data/out'",
+        ),
+        (MemoryError(), "MemoryError"),
+        (RuntimeError("first line\n  second line"), "RuntimeError: first line second line"),
+        (RuntimeError(f"https://ada:secret@hub hf_{'x' * 30}"), "RuntimeError: https://hub hf_…"),
+        (RuntimeError("x" * 501), f"RuntimeError: {'x' * 500} …"),
+    ],
+)
+def test_a_bug_is_named_and_debug_shows_it(
+    error: Exception, sentence: str, fake_command: FakeCommand, capsys: pytest.CaptureFixture[str]
+) -> None:
     def command(argv: list[str], prog: str) -> int:
-        raise ZeroDivisionError
+        raise error
 
     fake_command(command)
-    with pytest.raises(ZeroDivisionError):
-        main(["fake"])
+    assert main(["fake"]) == 1
+    assert capsys.readouterr().err == f"tkre fake: {sentence}; --debug shows the traceback\n"
+    with pytest.raises(type(error)):
+        main(["fake", "--debug"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full, a disk that is full")
+def test_a_full_disk_is_told_once() -> None:
+    code = (
+        "import sys, types\nfrom tkre_hf import cli\n"
+        "sys.modules['fake'] = types.SimpleNamespace(main=lambda argv, prog: print('x') or 0)\n"
+        "cli.COMMANDS['fake'] = ('', 'fake')\nsys.exit(cli.main(['fake']))"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    expected = "tkre fake: OSError: [Errno 28] No space left on device; --debug shows the traceback\n"
+    assert (done.returncode, done.stderr) == (1, expected)
+
+
+def test_debug_is_never_an_options_value() -> None:
+    with pytest.raises(TkreError, match="argument --message: expected one argument"):
+        main(["push", "folder", "me/x", "--message", "--debug", "--private"])
+    assert main(["push", "no/such/folder", "me/x", "--message=--debug"]) == 2
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("completion", "demo", "doctor")])
+def test_usage_names_the_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = import_module(COMMANDS[command][1])
+    for action in getattr(module, "ACTIONS", [""]):
+        words = [command, action] if action else [command]
+        assert exit_code([*words, "--help"]) == 0
+        usage = capsys.readouterr().out.partition("\n")[0]
+        assert usage.startswith(f"usage: tkre {' '.join(words)} ") and usage.endswith(" [options]")
+
+
+@pytest.mark.parametrize(
+    ("argv", "usage"),
+    [
+        (["push"], "tkre push DIR REPO [options]"),
+        (["card"], "tkre card DIR [options]"),
+        (["graph"], "tkre graph FILE ... [options]"),
+        (["export"], "tkre export [MODEL] [options]"),
+        (["relations", "add"], "tkre relations add --model MODEL --relation RELATION [options]"),
+        (["index"], "tkre relations fit --model MODEL [options]"),
+        (["add"], "tkre relations add --model MODEL --relation RELATION [options]"),
+    ],
+)
+def test_usage_says_what_must_be_given(argv: list[str], usage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code([*argv, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: {usage}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example_that_is_complete(command: str) -> None:
+    module = import_module(COMMANDS[command][1])
+    for action, run in getattr(module, "ACTIONS", {"": module.main}).items():
+        prog = f"tkre {command} {action}".rstrip()
+        parser = parser_of(run, prog)
+        examples = [line for line in (parser.description or "").splitlines() if line.startswith(f"{prog} ")]
+        assert examples, prog
+        words = list(takewhile(lambda word: word != ">", shlex.split(examples[0])))[len(prog.split()) :]
+        if isinstance(parser, HfArgumentParser):
+            positionals = [action.dest for action in getattr(parser, "positionals")]  # noqa: B009
+            parse_arguments(list(parser.dataclass_types), words, None, prog, positionals)
+        else:
+            parser.parse_args(words)
+
+
+@pytest.mark.parametrize("command", ["generate", "train", "relations", "hin"])
+def test_a_command_without_its_action_is_told_them(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    actions = import_module(COMMANDS[command][1]).ACTIONS
+    for words, code in (([], 2), (["--help"], 0), (["--debug"], 2)):
+        assert main([command, *words]) == code
+        assert capsys.readouterr().out.startswith(f"usage: tkre {command} {{{','.join(actions)}}} [options]\n")
+    assert main([command, "dance"]) == 2
+    assert f"unknown action 'dance': choose of {', '.join(actions)}" in capsys.readouterr().err
+
+
+def test_help_tells_the_exit_codes_and_the_short_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(re.search(rf"^  {code} +{re.escape(text)}$", out, re.M) for code, text in EXIT_CODES.items())
+    assert all(re.search(rf"^  {name} +is short for {' '.join(whole)}$", out, re.M) for name, whole in ALIASES.items())
+    assert "\n  --debug " in out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +244,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"tkre {installed}\n"
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["demo", "--help"]])
+@pytest.mark.parametrize("argv", [["--help"], ["demo", "--help"], ["completion", "--help"], ["train"], ["--version"]])
 def test_help_comes_without_torch(argv: list[str]) -> None:
     code = (
         "import sys\nfrom tkre_hf.cli import main\n"
@@ -144,5 +252,4 @@ def test_help_comes_without_torch(argv: list[str]) -> None:
         "except SystemExit: pass\n"
         "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)"
     )
-    root = Path(cli.__file__).parent.parent
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)

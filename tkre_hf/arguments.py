@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
@@ -20,17 +21,20 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 
 from tkre_hf.errors import TkreError
+from tkre_hf.parsing import ArgumentsError, CommandParser
 
 # --stage1.max_steps, or --stage1.max_steps=100
 _NESTED_OPTION = re.compile(r"--(?P<outer>\w+)\.(?P<inner>\w+)(?:=(?P<value>.*))?", re.S)
-
-
-class ArgumentsError(TkreError, ValueError):
-    """A setting is unknown or has a wrong value."""
+# Such a word is a value, not an option.
+_NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")
 
 
 def parse_arguments(
-    types: type | Sequence[type], argv: Sequence[str] | None = None, description: str | None = None
+    types: type | Sequence[type],
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    prog: str | None = None,
+    positionals: Sequence[str] = (),
 ) -> tuple[Any, ...]:
     """Fills dataclasses from ``--config file.yaml`` and the command line, which overrides it.
 
@@ -43,6 +47,9 @@ def parse_arguments(
         types: A dataclass or several; each field is a setting, its metadata's ``help`` says what it means.
         argv: The command line; the process's own by default.
         description: What ``--help`` says first.
+        prog: The command of ``tkre`` that it is, as help shows it; the script's own name by default.
+        positionals: Settings that may go without their names: the words that belong to no option are theirs, in this
+            order, wherever they stand; all the others are the last one's, if it takes several.
 
     Returns:
         One instance of each of ``types``.
@@ -51,13 +58,13 @@ def parse_arguments(
         ArgumentsError: A setting is unknown, in the file or on the command line, or has a wrong value.
     """
     types = [types] if isinstance(types, type) else list(types)
-    parser = _Parser(types, description=description)
+    parser = _Parser(types, description, prog, positionals)
     file = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     file.error = parser.error  # type: ignore[method-assign]
     file.add_argument("--config")
     given, rest = file.parse_known_args(argv)
     settings = _read_yaml(given.config) if given.config is not None else {}
-    rest = parser.take_nested(rest, settings)
+    rest = parser.name_positionals(parser.take_nested(rest, settings))
     tokens = parser.read_settings(settings, given.config)
     # The command line comes last: of an option given twice, the later one counts.
     return parser.fill([*tokens, *rest])
@@ -81,53 +88,12 @@ def parse_settings(
         ArgumentsError: A setting is unknown or has a wrong value.
     """
     types = [types] if isinstance(types, type) else list(types)
-    parser = _Parser(types, description=None)
+    parser = _Parser(types)
     tokens = parser.read_settings({**(defaults or {}), **settings}, where)
     try:
         return parser.fill(tokens)
     except ArgumentsError as error:
         raise ArgumentsError(f"{where}: {error}") from None
-
-
-def name_positionals(argv: Sequence[str], *names: str) -> list[str]:
-    """``DIR REPO --private`` as ``--folder DIR --repo REPO --private``: the first words may go without their names.
-
-    Args:
-        argv: The command line.
-        *names: Of the settings that its first words are.
-    """
-    words = list(argv)
-    named: list[str] = []
-    for name in names:
-        if not words or words[0].startswith("-"):
-            break
-        named += [f"--{name}", words.pop(0)]
-    return [*named, *words]
-
-
-def run_action(
-    actions: Mapping[str, Callable[[Sequence[str], str], int]], argv: Sequence[str], prog: str, description: str
-) -> int:
-    """Does one of a command's actions, each of which has options of its own.
-
-    Args:
-        actions: Name of each, and what does it with the other words and the name of its own program.
-        argv: The action's name and its options.
-        prog: The command, as help shows it.
-        description: What help says of the actions.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        ArgumentsError: There is no such action.
-    """
-    if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: {prog} {{{','.join(actions)}}} [options]\n\n{description}", end="")
-        return 0 if argv else 2
-    if argv[0] not in actions:
-        raise ArgumentsError(f"unknown action {argv[0]!r}: choose of {', '.join(actions)}")
-    return actions[argv[0]](argv[1:], f"{prog} {argv[0]}")
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -158,15 +124,29 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
     """Shows the defaults, and leaves the lines of the description, which hold commands to type, as they are."""
 
 
-class _Parser(HfArgumentParser):
-    def __init__(self, types: list[Any], description: str | None) -> None:
-        super().__init__(types, description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
+class _Parser(CommandParser, HfArgumentParser):
+    def __init__(
+        self,
+        types: list[Any],
+        description: str | None = None,
+        prog: str | None = None,
+        positionals: Sequence[str] = (),
+    ) -> None:
+        super().__init__(types, prog=prog, description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
+        self.positionals = [self._option_string_actions[f"--{name}"] for name in positionals]
+        self._is_command = prog is not None
+        self.usage = self._usage()
+        self._known = [action.dest for action in self._actions if action.dest != "help"]
         self.add_argument("--config", help="YAML file of settings; those given here override it.")
+        if self._is_command and "--debug" not in self._option_string_actions:
+            self.accept_debug()
         self._count = len(types)
         hints = [get_type_hints(type) for type in types]
         self._optional = {name for hint in hints for name, type in hint.items() if NoneType in get_args(type)}
         self._nested = {name for hint in hints for name, type in hint.items() if _is_mapping(type)}
         for action in self._actions:
+            if action.required:
+                action.default = argparse.SUPPRESS  # or help says that it is None
             if action.dest in self._nested:
                 action.type, action.metavar = _mapping, f"JSON, or --{action.dest}.SETTING VALUE"
             if action.dest in self._optional and action.nargs != "+":
@@ -175,14 +155,77 @@ class _Parser(HfArgumentParser):
                 action.type = _or_nothing(cast(Callable[[str], Any], action.type))
 
     def error(self, message: str) -> Any:
-        raise ArgumentsError(message)
+        usage = f"; usage: {self.usage}" if self.positionals and "arguments are required" in message else ""
+        raise ArgumentsError(f"{message}{usage}")
+
+    def name_positionals(self, argv: Sequence[str]) -> list[str]:
+        """Names the words that belong to no option: ``--private DIR REPO`` is ``--private --folder=DIR --repo=REPO``.
+
+        Unlike argparse, which would take ``DIR`` for the value of the switch before it.
+        """
+        words = deque(argv)
+        named: list[str] = []
+        given: set[str] = set()
+        free: list[str] = []
+        while words:
+            word = words.popleft()
+            if not self._is_option(word):
+                if not self.positionals:
+                    raise ArgumentsError(self._unexpected(word, named))
+                free.append(word)
+                continue
+            named.append(word)
+            option, equals, _ = word.partition("=")
+            action = self._option_string_actions.get(option)
+            if action is None:
+                if option[:2] not in self._option_string_actions:  # as in -ograph
+                    raise ArgumentsError(self.unknown(word))
+                continue
+            given.add(action.dest)
+            most = 0 if equals or action.nargs == 0 else len(words) if action.nargs == "+" else 1
+            values: list[str] = []
+            while len(values) < most and words and not self._is_option(words[0]) and _takes(action, words[0]):
+                values.append(words.popleft())
+            if word == "--debug" and self._is_command and not values:
+                named.pop()  # the switch; a Trainer's setting of this name has values
+            named += values
+        for action in self.positionals:
+            if free and action.dest not in given:
+                several = action.nargs == "+"
+                named += [f"--{action.dest}", *free] if several else [f"--{action.dest}={free[0]}"]
+                free = [] if several else free[1:]
+        if free:
+            raise ArgumentsError(f"unexpected argument {free[0]!r}; usage: {self.usage}")
+        return named
+
+    def _is_option(self, word: str) -> bool:
+        """Whether argparse takes a word for an option."""
+        if not word.startswith("-") or word == "-":
+            return False
+        if word.partition("=")[0] in self._option_string_actions:
+            return True
+        return " " not in word and _NEGATIVE_NUMBER.fullmatch(word) is None
+
+    def _usage(self) -> str:
+        words = [self.prog]
+        for action in self.positionals:
+            name = f"{action.metavar or action.dest.upper()}{' ...' if action.nargs == '+' else ''}"
+            words.append(f"[{name}]" if action.default else name)
+        for action in self._actions:
+            if action.required and action not in self.positionals:
+                words.append(f"{action.option_strings[0]} {action.metavar or action.dest.upper()}")
+        return " ".join([*words, "[options]"])
+
+    def _unexpected(self, word: str, before: Sequence[str]) -> str:
+        action = self._option_string_actions.get(before[-1]) if before else None
+        if action is not None and action.nargs == "?":
+            return f"unexpected argument {word!r}: {before[-1]} is a switch, and takes true or false if anything"
+        return f"unexpected argument {word!r}: every setting is given as --name value"
 
     def unknown(self, option: str) -> str:
         """Says that there is no such option, and which one may be meant."""
         name = option.partition("=")[0]
-        if not name.startswith("-"):
-            return f"unexpected argument {option!r}: every setting is given as --name value"
-        close = get_close_matches(name.replace("-", "_"), [f"__{known}" for known in self._known()], n=1)
+        close = get_close_matches(name.replace("-", "_"), [f"__{known}" for known in self._known], n=1)
         hint = f"did you mean --{close[0][2:]}?" if close else "--help lists them all"
         return f"unknown setting {name}; {hint}"
 
@@ -231,8 +274,8 @@ class _Parser(HfArgumentParser):
         for action in required:
             action.required = False  # the command line may still give it
         for key, value in settings.items():
-            if key not in self._known():
-                close = get_close_matches(str(key), self._known(), n=1)
+            if key not in self._known:
+                close = get_close_matches(str(key), self._known, n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else "; --help lists them all"
                 raise ArgumentsError(f"{where}: unknown key {key!r}{hint}")
             try:
@@ -244,9 +287,6 @@ class _Parser(HfArgumentParser):
         for action in required:
             action.required = True
         return tokens
-
-    def _known(self) -> list[str]:
-        return [action.dest for action in self._actions if action.dest not in ("help", "config")]
 
     def _words(self, key: str, value: Any) -> list[str]:
         several = self._option_string_actions[f"--{key}"].nargs == "+"
@@ -260,6 +300,17 @@ class _Parser(HfArgumentParser):
                 raise ArgumentsError(f"the key {key!r} takes one value, not a list")
             return [f"--{key}", *map(_word, value)]
         return [f"--{key}", _word(value)] if several else [f"--{key}={_word(value)}"]
+
+
+def _takes(action: argparse.Action, word: str) -> bool:
+    """Whether a word is an option's value: what follows a switch may be the next setting's."""
+    if action.nargs != "?":
+        return True
+    try:
+        cast(Callable[[str], Any], action.type)(word)
+    except (argparse.ArgumentTypeError, ValueError):
+        return False
+    return True
 
 
 def _word(value: Any) -> str:

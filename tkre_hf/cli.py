@@ -1,18 +1,14 @@
-"""The command line, ``tkre``: each command lives in its own module and is imported when it is called.
-
-Exit codes: 0 done; 1 the work failed; 2 the command or its input is wrong; 130 interrupted; 141 nobody reads the
-output.
-"""
+"""The command line, ``tkre``: each command lives in its own module and is imported when it is called."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from tkre_hf.errors import TkreError
+from tkre_hf.places import without_secrets
 
 # Command: what it does, and the module whose `main(argv, prog)` does it.
 COMMANDS = {
@@ -29,6 +25,19 @@ COMMANDS = {
     "doctor": ("tell what is installed, what the machine can do, and whether the Hub answers", "tkre_hf.doctor"),
     "export": ("write a checkpoint as ONNX", "tkre_hf.export_cli"),
     "hin": ("pre-train on a typed network, embed its nodes, find similar ones and new links", "tkre_hf.hin_cli"),
+    "completion": ("print what completes all this in bash, zsh or fish", "tkre_hf.completion"),
+}
+# Short for a command's action.
+ALIASES = {"index": ("relations", "fit"), "add": ("relations", "add")}
+# Characters of an error's own message: torch's tell of the allocator's settings as well.
+_LONGEST = 500
+# What a run ends with, for `tkre --help` and the documentation.
+EXIT_CODES = {
+    0: "done",
+    1: "the work failed, or was done in part",
+    2: "the command or its input is wrong; the message says what to mend",
+    130: "interrupted",
+    141: "nobody reads the output",
 }
 
 
@@ -41,54 +50,88 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv
-    if debug:
-        argv.remove("--debug")
-    width = max(map(len, COMMANDS))
-    listing = "\n".join(f"  {name.ljust(width)}  {text}" for name, (text, _) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="tkre",
-        usage="tkre COMMAND [options]",
-        description="Few-shot relation extraction: from a few labelled sentences to a checkpoint.",
-        epilog=f"commands:\n{listing}\n\n'tkre COMMAND --help' lists a command's options; --debug shows a traceback.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
-    parser.add_argument("command", nargs="?", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv[:1])
-    if args.version:
+    words = list(sys.argv[1:] if argv is None else argv)
+    # A word of its own is never another option's value: argparse takes what begins with -- for an option.
+    debug = "--debug" in words
+    while words[:1] == ["--debug"]:
+        del words[0]
+    name, *rest = words or [""]
+    if name in ("", "-h", "--help"):
+        print(_help())
+        return 0 if name else 2
+    if name == "--version":
         from importlib.metadata import version
 
         print(f"tkre {version('tkre-hf')}")
         return 0
-    if args.command is None:
-        parser.print_help()
+    if name in ALIASES:
+        name, *action = ALIASES[name]
+        rest = [*action, *rest]
+    if name not in COMMANDS:
+        print(f"tkre: {_unknown(name)}", file=sys.stderr)
         return 2
     try:
-        command = import_module(COMMANDS[args.command][1])
-        code = int(command.main(argv[1:], f"tkre {args.command}"))
+        code = int(import_module(COMMANDS[name][1]).main(rest, f"tkre {name}"))
         sys.stdout.flush()
         return code
-    except TkreError as error:
+    except KeyboardInterrupt:
+        print(f"\ntkre {name}: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        lost = _drop_output()
+        if lost and isinstance(error, BrokenPipeError):
+            return 141
         if debug:
             raise
-        print(f"tkre {args.command}: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        if not _unread():
-            raise
-        return 141
-    except KeyboardInterrupt:
-        print(f"\ntkre {args.command}: interrupted", file=sys.stderr)
-        return 130
+        if isinstance(error, TkreError):
+            print(f"tkre {name}: {error}", file=sys.stderr)
+            return 2
+        print(f"tkre {name}: {_sentence(error)}; --debug shows the traceback", file=sys.stderr)
+        return 1
 
 
-def _unread() -> bool:
-    """Whether the reader of the standard output went away, as ``head`` does; the rest of it is dropped then."""
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name.ljust(width)}  {text}" for name, (text, _) in COMMANDS.items())
+    aliases = "\n".join(f"  {name.ljust(width)}  is short for {' '.join(whole)}" for name, whole in ALIASES.items())
+    codes = "\n".join(f"  {code:<{width}}  {meaning}" for code, meaning in EXIT_CODES.items())
+    return f"""usage: tkre COMMAND [options]
+
+Few-shot relation extraction: from a few labelled sentences to a checkpoint.
+
+commands:
+{commands}
+{aliases}
+
+options:
+  {"-h, --help".ljust(width)}  show this, or after a command what it does, needs and takes
+  {"--version".ljust(width)}  print the version
+  {"--debug".ljust(width)}  show the traceback of what goes wrong
+
+exit codes:
+{codes}
+
+'tkre COMMAND --help' lists a command's options."""
+
+
+def _unknown(word: str) -> str:
+    what = "option" if word.startswith("-") else "command"
+    return f"unknown {what} {word!r}: choose of {', '.join([*COMMANDS, *ALIASES])}, or see tkre --help"
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong that nobody has thought of, in one line and without a secret."""
+    text = without_secrets(" ".join(str(error).split()))
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]} …"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _drop_output() -> bool:
+    """Whether the standard output takes nothing any more, as when ``head`` went away; the rest is dropped then."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         with open(os.devnull, "w") as nowhere:
             # Or Python itself complains of it at the end.
             os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tkre_hf.errors import TkreError
+from tkre_hf.parsing import CommandParser
 
 if TYPE_CHECKING:
     from tkre_hf.evaluation.episodes import EpisodeReport
@@ -35,11 +36,15 @@ def main(argv: Sequence[str], prog: str) -> int:
         TkreError: The output folder holds something else, or data, backbone or the package for the picture are
             missing.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
-        description="Trains TKRE's two stages, measures few-shot accuracy on relations that training never saw before "
-        "and after each stage, and writes a checkpoint. Takes minutes on two cores.",
+        description="Trains TKRE's two stages, measures few-shot accuracy on relations that training never saw\n"
+        "before and after each stage, and writes a checkpoint. Takes minutes on two cores; nothing need be given.\n\n"
+        f"{prog} --output-dir tkre-bert",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    parser.accept_debug()
     parser.add_argument("--output-dir", type=Path, default=Path("tkre-bert"), help="where the checkpoint goes")
     parser.add_argument(
         "--data-dir", type=Path, help="folder with FewRel's files: train on FewRel, not the bundled corpus"

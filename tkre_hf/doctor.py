@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tkre_hf.parsing import CommandParser
 from tkre_hf.places import without_login
 
 if TYPE_CHECKING:
@@ -203,13 +204,15 @@ def main(argv: Sequence[str], prog: str = "tkre doctor") -> int:
     Returns:
         0 if all that is required is fine, else 1.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
-        description="Tells the versions of the libraries against what is required, what models run on, whether the "
-        "Hub answers and somebody is logged in, and which extras are installed. Ends with 0 if all that is required "
-        "is fine, else with 1.",
+        description="Tells the versions of the libraries against what is required, what models run on, whether the\n"
+        "Hub answers and somebody is logged in, and which extras are installed. Ends with 0 if all that is required\n"
+        f"is fine, else with 1; nothing need be given.\n\n{prog} --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.accept_debug()
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
     args = parser.parse_args(argv)
     checks = examine()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tkre_hf.arguments import name_positionals, parse_arguments
+from tkre_hf.arguments import parse_arguments
 from tkre_hf.console import quiet_libraries
 from tkre_hf.tkre.loading import load_pipeline
 from tkre_hf.tkre.onnx_export import export_onnx
@@ -34,12 +34,12 @@ class ExportArguments:
 
 
 def main(argv: Sequence[str], prog: str) -> int:
-    """Parses the command line, whose first word is the checkpoint, and exports it.
+    """Parses the command line and exports the checkpoint.
 
     Raises:
         TkreError: A setting is wrong, there is no such checkpoint, or what the export needs isn't installed.
     """
-    parsed: tuple[Any, ...] = parse_arguments((ExportArguments,), name_positionals(argv, "model"), _DESCRIPTION)
+    parsed: tuple[Any, ...] = parse_arguments((ExportArguments,), argv, _DESCRIPTION, prog, ("model",))
     args: ExportArguments = parsed[0]
     with quiet_libraries():
         pipe: RelationExtractionPipeline = load_pipeline(args.model, device="cpu")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any
 
 from tkre_hf.arguments import parse_arguments
@@ -26,14 +25,12 @@ edge comes from. An interrupted run goes on when it is started again, and one wi
 
 
 def main(argv: Sequence[str], prog: str) -> int:
-    """Parses the command line, whose first words are the files, and writes the graph.
+    """Parses the command line and writes the graph.
 
     Raises:
         TkreError: A setting, the checkpoint or a row is wrong.
     """
-    files = list(takewhile(lambda word: not word.startswith("-"), argv))
-    named = ["--input", *files] if files else []
-    parsed: tuple[Any, ...] = parse_arguments((GraphArguments,), [*named, *argv[len(files) :]], _DESCRIPTION)
+    parsed: tuple[Any, ...] = parse_arguments((GraphArguments,), argv, _DESCRIPTION, prog, ("input",))
     (args,) = parsed
     graph = extract_graph(args)
     if graph.skipped:

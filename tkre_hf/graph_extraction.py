@@ -55,7 +55,7 @@ class GraphArguments(RelationSource):
 
     input: list[str] = field(
         default_factory=list,
-        metadata={"help": "Files (or first words of the command line): records, JSON lines, or lines of text."},
+        metadata={"help": "Files: records, JSON lines, or lines of text.", "metavar": "FILE"},
     )
     output: str = field(default="graph", metadata={"help": "Folder for the graph.", "aliases": ["-o"]})
     model: str = field(default="tkre-bert", metadata={"help": "Checkpoint: a folder or Hub id."})

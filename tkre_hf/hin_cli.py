@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tkre_hf.arguments import log_to_console, parse_arguments, run_action
+from tkre_hf.arguments import log_to_console, parse_arguments
 from tkre_hf.console import quiet_libraries
+from tkre_hf.parsing import Main, run_action
 
 _DESCRIPTION = """Typed networks: from a folder of tables to a transformer that knows its nodes, and to similar nodes.
 
@@ -36,7 +37,7 @@ def _pretrain(argv: Sequence[str], prog: str) -> int:
     from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 
     description = f"Pre-trains PF-HIN on a network.\n\n{prog} --network my_network --output_dir my_model"
-    args, training_args = parse_arguments((PFHINStageArguments, PFHINTrainingArguments), argv, description)
+    args, training_args = parse_arguments((PFHINStageArguments, PFHINTrainingArguments), argv, description, prog)
     log_to_console(training_args)
     folder = pretrain(args, training_args)
     print(f"the model and its graph are in {folder}")
@@ -47,7 +48,7 @@ def _finetune(argv: Sequence[str], prog: str) -> int:
     from tkre_hf.hin_tasks import FinetuneArguments, PFHINFinetuningArguments, finetune
 
     description = f"Fine-tunes a model for a task.\n\n{prog} --model my_model --network my_network --output_dir out"
-    args, training_args = parse_arguments((FinetuneArguments, PFHINFinetuningArguments), argv, description)
+    args, training_args = parse_arguments((FinetuneArguments, PFHINFinetuningArguments), argv, description, prog)
     scores = finetune(args, training_args)
     print(", ".join(f"{name} {value:.1f}" for name, value in scores.items()))
     return 0
@@ -57,7 +58,7 @@ def _embed(argv: Sequence[str], prog: str) -> int:
     from tkre_hf.hin_tasks import EmbedArguments, embed
 
     description = f"Writes the embeddings of all nodes, with a faiss index.\n\n{prog} --model my_model"
-    (args,) = parse_arguments(EmbedArguments, argv, description)
+    (args,) = parse_arguments(EmbedArguments, argv, description, prog)
     with quiet_libraries():
         print(f"embeddings and index are beside each other: {embed(args)}")
     return 0
@@ -67,7 +68,7 @@ def _similar(argv: Sequence[str], prog: str) -> int:
     from tkre_hf.pfhin.embedding import EmbeddingTable
 
     description = f"Lists the nodes most similar to one.\n\n{prog} --model my_model --node Q90"
-    (args,) = parse_arguments(SimilarArguments, argv, description)
+    (args,) = parse_arguments(SimilarArguments, argv, description, prog)
     for node_id, name, cosine in EmbeddingTable(args.model).similar(args.node, args.k, not args.any_type):
         print(f"{cosine:.3f}  {node_id}  {name}")
     return 0
@@ -77,7 +78,7 @@ def _links(argv: Sequence[str], prog: str) -> int:
     from tkre_hf.hin_links import LinksArguments, predict_node_links
 
     description = f"Lists the likeliest links of a node that the network lacks.\n\n{prog} --model my_model --node Q90"
-    (args,) = parse_arguments(LinksArguments, argv, description)
+    (args,) = parse_arguments(LinksArguments, argv, description, prog)
     with quiet_libraries():
         links = predict_node_links(args)
     for link in links:
@@ -85,7 +86,7 @@ def _links(argv: Sequence[str], prog: str) -> int:
     return 0
 
 
-ACTIONS: dict[str, Callable[[Sequence[str], str], int]] = {
+ACTIONS: dict[str, Main] = {
     "pretrain": _pretrain,
     "embed": _embed,
     "similar": _similar,

@@ -59,10 +59,14 @@ def published_command(command: str) -> str:
     return command if shown == words else shlex.join(shown)
 
 
-def published_text(text: str) -> str:
-    """A text in which absolute paths are their names, and neither a login nor a token of the Hub stands."""
-    text = _INNER.sub(lambda found: Path(found[0]).name, f" {text}")[1:]
+def without_secrets(text: str) -> str:
+    """A text in which neither a login nor a token of the Hub stands."""
     return _TOKEN.sub("hf_…", without_login(text))
+
+
+def published_text(text: str) -> str:
+    """A text in which absolute paths are their names, and no secret stands."""
+    return without_secrets(_INNER.sub(lambda found: Path(found[0]).name, f" {text}")[1:])
 
 
 def _published(word: str) -> str:

@@ -190,5 +190,5 @@ def main(argv: Sequence[str], prog: str) -> int:
     Raises:
         TkreError: A setting, the checkpoint or a row is wrong.
     """
-    parsed: tuple[Any, ...] = parse_arguments((PredictArguments,), argv, _DESCRIPTION)
+    parsed: tuple[Any, ...] = parse_arguments((PredictArguments,), argv, _DESCRIPTION, prog)
     return predict(parsed[0])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tkre_hf.arguments import ArgumentsError, parse_arguments, run_action
+from tkre_hf.arguments import parse_arguments
 from tkre_hf.console import quiet_libraries
 from tkre_hf.data import load_records, load_relation_info
 from tkre_hf.data.reading import RowView
 from tkre_hf.data.relations import RelationInfo
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import markdown
+from tkre_hf.parsing import ArgumentsError, Main, run_action
 from tkre_hf.tkre.inputs import Sentence, read_sentence
 from tkre_hf.tkre.loading import load_pipeline, optional_file
 from tkre_hf.tkre.pipeline import RelationExtractionPipeline
@@ -103,7 +104,7 @@ class FitArguments(RelationSource, _ChangeArguments):
 class AddArguments(_ChangeArguments):
     """One relation more."""
 
-    relation: str = field(default="", metadata={"help": "Its label (required)."})
+    relation: str = field(kw_only=True, metadata={"help": "Its label."})
     name: str = field(default="", metadata={"help": "Its name, if the label's own words aren't."})
     description: str = field(default="", metadata={"help": "What it means."})
     supports: str | None = field(
@@ -116,11 +117,16 @@ class AddArguments(_ChangeArguments):
 class RemoveArguments(_ChangeArguments):
     """One relation less."""
 
-    relation: str = field(default="", metadata={"help": "Its label (required)."})
+    relation: str = field(kw_only=True, metadata={"help": "Its label."})
 
 
 def _fit(argv: Sequence[str], prog: str) -> int:
-    args: FitArguments = _parse(FitArguments, argv, f"Teaches a checkpoint relations.\n\n{prog} --model tkre-bert …")
+    description = f"""Teaches a checkpoint relations, in place of those it knew, without training.
+It needs the checkpoint (--model) and labelled sentences (--supports), descriptions (--relation_info), or both.
+
+{prog} --model tkre-bert --supports supports.jsonl --relation_info relations.yaml
+"""
+    args: FitArguments = _parse(FitArguments, argv, description, prog)
     supports, info = args.read()
     with quiet_libraries():
         pipe = _load(args)
@@ -131,7 +137,13 @@ def _fit(argv: Sequence[str], prog: str) -> int:
 
 
 def _add(argv: Sequence[str], prog: str) -> int:
-    args: AddArguments = _parse(AddArguments, argv, f"Teaches one relation more.\n\n{prog} --model tkre-bert …")
+    description = f"""Teaches a checkpoint one relation more, without training.
+It needs the checkpoint (--model), the relation's label (--relation), and its --description, sentences of it in
+--supports, or both.
+
+{prog} --model tkre-bert --relation spouse --description "person that somebody is married to"
+"""
+    args: AddArguments = _parse(AddArguments, argv, description, prog)
     relation = _required(args.relation)
     supports = []
     if args.supports is not None:
@@ -147,7 +159,12 @@ def _add(argv: Sequence[str], prog: str) -> int:
 
 
 def _remove(argv: Sequence[str], prog: str) -> int:
-    args: RemoveArguments = _parse(RemoveArguments, argv, f"Forgets a relation.\n\n{prog} --model tkre-bert …")
+    description = f"""Has a checkpoint forget a relation.
+It needs the checkpoint (--model) and the relation's label (--relation).
+
+{prog} --model tkre-bert --relation spouse
+"""
+    args: RemoveArguments = _parse(RemoveArguments, argv, description, prog)
     with quiet_libraries():
         pipe = _load(args)
         pipe.remove(_required(args.relation))
@@ -155,15 +172,16 @@ def _remove(argv: Sequence[str], prog: str) -> int:
 
 
 def _list(argv: Sequence[str], prog: str) -> int:
-    args: ListArguments = _parse(ListArguments, argv, f"Lists a checkpoint's relations.\n\n{prog} --model tkre-bert")
+    description = f"Lists the relations that a checkpoint (--model) knows.\n\n{prog} --model tkre-bert"
+    args: ListArguments = _parse(ListArguments, argv, description, prog)
     with quiet_libraries():
         pipe = load_pipeline(args.model)
     print(_table(pipe))
     return 0
 
 
-def _parse(kind: type, argv: Sequence[str], description: str) -> Any:
-    (args,) = parse_arguments((kind,), argv, description)
+def _parse(kind: type, argv: Sequence[str], description: str, prog: str) -> Any:
+    (args,) = parse_arguments((kind,), argv, description, prog)
     return args
 
 
@@ -225,7 +243,7 @@ def _table(pipe: RelationExtractionPipeline) -> str:
     return f"{markdown(cells)}\n\nNone of the above: {none}"
 
 
-ACTIONS: dict[str, Callable[[Sequence[str], str], int]] = {
+ACTIONS: dict[str, Main] = {
     "fit": _fit,
     "add": _add,
     "remove": _remove,

@@ -4,56 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tkre_hf.errors import TkreError
+from tkre_hf.parsing import Main, run_action
 
-USAGE = """usage: {prog} stage1|stage2|kshot [options]
+_DESCRIPTION = """Trains a stage, or the whole chain from a few labelled rows to a classifier.
 
   stage1  masked span language modeling: any encoder -> a TKRE checkpoint
   stage2  span-level contrastive learning: stage 1's checkpoint, or any encoder -> a TKRE checkpoint
   kshot   K labelled rows of each relation -> knowledge, both stages, a fine-tuned classifier and its test
 
-'{prog} kshot --help' lists the options; --config FILE.yaml gives them from a file (recipes/configs has some).
-Several GPUs or machines: accelerate launch recipes/stage1_mslm.py, stage2_scl.py, finetune_kshot.py."""
+tkre train stage1 --sources sample:train --max_steps 200 --output_dir outputs/stage1
+
+'tkre train ACTION --help' lists the settings of an action; --config FILE.yaml gives them from a file
+(recipes/configs has some).
+Several GPUs or machines: accelerate launch recipes/stage1_mslm.py, stage2_scl.py, finetune_kshot.py.
+"""
+
+
+def _stage1(argv: Sequence[str], prog: str) -> int:
+    from tkre_hf.arguments import log_to_console, parse_arguments
+    from tkre_hf.training import MSLMStageArguments, MSLMTrainingArguments, train_mslm
+
+    description = f"""Stage 1, masked span language modeling (MSLM), on labelled sentences; writes a TKRE checkpoint.
+It needs sentences (--sources) and where to write (--output_dir); the encoder is --backbone, or that of --checkpoint.
+
+{prog} --sources sample:train --max_steps 200 --output_dir outputs/stage1
+"""
+    args, training_args = parse_arguments((MSLMStageArguments, MSLMTrainingArguments), argv, description, prog)
+    log_to_console(training_args)
+    print(f"the model is in {train_mslm(args, training_args)}")
+    return 0
+
+
+def _stage2(argv: Sequence[str], prog: str) -> int:
+    from tkre_hf.arguments import log_to_console, parse_arguments
+    from tkre_hf.training import SCLStageArguments, SCLTrainingArguments, train_scl
+
+    description = f"""Stage 2, span-level contrastive learning (SCL), from stage 1's checkpoint; writes a few-shot
+model. It needs labelled sentences (--sources), what to start from (--checkpoint, or --backbone) and where to write
+(--output_dir).
+
+{prog} --checkpoint outputs/stage1 --sources sample:train --max_steps 200 --output_dir outputs/stage2
+"""
+    args, training_args = parse_arguments((SCLStageArguments, SCLTrainingArguments), argv, description, prog)
+    log_to_console(training_args)
+    print(f"the model is in {train_scl(args, training_args)}")
+    return 0
+
+
+def _kshot(argv: Sequence[str], prog: str) -> int:
+    from tkre_hf.arguments import parse_arguments
+    from tkre_hf.kshot import KShotArguments, report_chain
+
+    description = f"""From K labelled rows of each relation to a classifier, by way of knowledge and both stages.
+It needs the labelled rows (--train); --test measures the classifier. Knowledge (stage0), stage1 and stage2 are left
+out where they have no settings of their own, such as --stage2.max_steps 100.
+
+{prog} --train train.jsonl --k 8 --test test.jsonl --stage2.max_steps 100 --output_dir outputs/kshot
+"""
+    (args,) = parse_arguments((KShotArguments,), argv, description, prog)
+    report_chain(args)
+    return 0
+
+
+ACTIONS: dict[str, Main] = {"stage1": _stage1, "stage2": _stage2, "kshot": _kshot}
 
 
 def main(argv: Sequence[str], prog: str = "tkre train") -> int:
-    """Parses the command line and trains.
+    """Does one of the actions.
 
     Raises:
-        TkreError: A setting or the data are wrong.
+        TkreError: The action is unknown, or a setting or the data are wrong.
     """
-    command, *rest = argv or ["--help"]
-    if command in ("-h", "--help"):
-        print(USAGE.format(prog=prog))
-        return 0
-    if command not in ("stage1", "stage2", "kshot"):
-        raise TkreError(f"there is no command {command!r}; expected stage1, stage2 or kshot")
-
-    from tkre_hf.arguments import log_to_console, parse_arguments
-
-    if command == "kshot":
-        from tkre_hf.kshot import KShotArguments, report_chain
-
-        (args,) = parse_arguments((KShotArguments,), rest, "From K labelled rows of each relation to a classifier.")
-        report_chain(args)
-        return 0
-
-    from tkre_hf.training import (
-        MSLMStageArguments,
-        MSLMTrainingArguments,
-        SCLStageArguments,
-        SCLTrainingArguments,
-        train_mslm,
-        train_scl,
-    )
-
-    if command == "stage1":
-        stage1, training1 = parse_arguments((MSLMStageArguments, MSLMTrainingArguments), rest, "Stage 1 (MSLM).")
-        log_to_console(training1)
-        folder = train_mslm(stage1, training1)
-    else:
-        stage2, training2 = parse_arguments((SCLStageArguments, SCLTrainingArguments), rest, "Stage 2 (SCL).")
-        log_to_console(training2)
-        folder = train_scl(stage2, training2)
-    print(f"the model is in {folder}")
-    return 0
+    return run_action(ACTIONS, argv, prog, _DESCRIPTION)

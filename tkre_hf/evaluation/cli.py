@@ -21,5 +21,5 @@ def main(argv: Sequence[str], prog: str) -> int:
     Raises:
         TkreError: A setting or the data are wrong.
     """
-    (args,) = parse_arguments((FewShotArguments,), argv, _DESCRIPTION)
+    (args,) = parse_arguments((FewShotArguments,), argv, _DESCRIPTION, prog)
     return run(args)

@@ -15,7 +15,7 @@ from tkre_hf.hub.model_card import told_by, write_card
 class CardArguments:
     """Whose card is written, and what it says beside what the folder tells."""
 
-    folder: str = field(metadata={"help": "Folder of the model."})
+    folder: str = field(metadata={"help": "Folder of the model.", "metavar": "DIR"})
     results: str | None = field(
         default=None,
         metadata={
@@ -31,18 +31,18 @@ class CardArguments:
 
 
 def main(argv: Sequence[str], prog: str = "tkre card") -> int:
-    """``tkre card FOLDER``.
+    """``tkre card DIR``.
 
     Raises:
         TkreError: There is no model, or a file beside it is wrong.
     """
-    from tkre_hf.arguments import name_positionals, parse_arguments
+    from tkre_hf.arguments import parse_arguments
 
     description = (
         "Writes README.md beside a model, from what its training left there; one that a person edited stays.\n\n"
         f"{prog} my_model --results rows.json --license apache-2.0"
     )
-    (args,) = parse_arguments(CardArguments, name_positionals(argv, "folder"), description)
+    (args,) = parse_arguments(CardArguments, argv, description, prog, ("folder",))
     if not Path(args.folder).is_dir():
         raise TkreError(f"there is no folder {args.folder}")
     # What an earlier call was told holds on, where this one isn't told otherwise.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import (
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 class PushArguments:
     """What is published, and where."""
 
-    folder: str = field(metadata={"help": "Folder of the model, or of generated knowledge."})
+    folder: str = field(metadata={"help": "Folder of the model, or of generated knowledge.", "metavar": "DIR"})
     repo: str = field(metadata={"help": "Name on the Hub: NAMESPACE/NAME, or NAME in your own namespace."})
     repo_type: Literal["model", "dataset"] = field(
         default="model", metadata={"help": "A model, or as dataset what `tkre generate` left."}
@@ -287,17 +287,16 @@ def run(args: PushArguments, api: HfApi | None = None) -> int:
 
 
 def main(argv: Sequence[str], prog: str = "tkre push") -> int:
-    """``tkre push FOLDER REPO``.
+    """``tkre push DIR REPO``.
 
     Raises:
         TkreError: A setting is wrong, or as :func:`publish`.
     """
-    from tkre_hf.arguments import name_positionals, parse_arguments
+    from tkre_hf.arguments import parse_arguments
 
     description = (
         f"Publishes a trained model, or generated knowledge, on the Hub.\n\n{prog} my_model me/my-model --private\n"
         f"{prog} my_knowledge me/my-knowledge --repo_type dataset --dry_run"
     )
-    words: Any = name_positionals(argv, "folder", "repo")
-    (args,) = parse_arguments(PushArguments, words, description)
+    (args,) = parse_arguments(PushArguments, argv, description, prog, ("folder", "repo"))
     return run(args)

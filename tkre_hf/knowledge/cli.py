@@ -34,6 +34,7 @@ from tkre_hf.knowledge.tasks import (
     sample_jobs,
 )
 from tkre_hf.knowledge.validate import ExplanationValidator, SampleValidator
+from tkre_hf.parsing import Main, run_action
 
 if TYPE_CHECKING:
     from tkre_hf.knowledge.encoder import RelationEncoder
@@ -41,18 +42,56 @@ if TYPE_CHECKING:
 # What the consistency filter writes: the samples that passed, and those that did not.
 _FILTERED = ("consistent.jsonl", "inconsistent.jsonl")
 
-USAGE = """usage: {prog} explanations|samples|merge [options]
+_DESCRIPTION = """Has a language model write training data for your relations, and merges it with labelled rows.
 
   explanations  why does each labelled row's head stand in its relation to its tail? (EDKG)
   samples       new samples of each relation, under its schema (SCDG)
   merge         labelled rows, explanations and samples as one training set
 
-'{prog} samples --help' lists the options; --config FILE.yaml gives them from a file.
-API tokens come from the variable TKRE_API_KEY or `hf auth login`, never from an option."""
+tkre generate samples --train train.jsonl --relations relations.yaml --base_url http://127.0.0.1:8080 --output out
+
+'tkre generate ACTION --help' lists the settings of an action; --config FILE.yaml gives them from a file.
+API tokens come from the variable TKRE_API_KEY or `hf auth login`, never from an option.
+"""
+
+
+def _explanations(argv: Sequence[str], prog: str) -> int:
+    description = f"""Explains labelled rows: why does each one's head stand in its relation to its tail? (EDKG)
+It needs the rows (--train), who answers (--base_url, or another --backend) and a folder (--output).
+
+{prog} --train train.jsonl --relations relations.yaml --base_url http://127.0.0.1:8080 --output out/explanations
+"""
+    (args,) = _parse(GenerateArguments, argv, description, prog)
+    return _finish(args, generate_explanations(args))
+
+
+def _samples(argv: Sequence[str], prog: str) -> int:
+    description = f"""Writes new samples of relations, under their schemas (SCDG).
+It needs the schemas (--relations) or labelled rows (--train), who answers (--base_url, or another --backend) and a
+folder (--output).
+
+{prog} --train train.jsonl --relations relations.yaml --base_url http://127.0.0.1:8080 --output out/samples
+"""
+    (args,) = _parse(SampleArguments, argv, description, prog)
+    return _finish(args, generate_samples(args))
+
+
+def _merge(argv: Sequence[str], prog: str) -> int:
+    description = f"""Merges labelled rows, explanations and samples to one training set.
+It needs the rows (--train), what was generated (--explanations, --samples) and a file (--output).
+
+{prog} --train train.jsonl --explanations out/explanations --samples out/samples --output train-all.jsonl
+"""
+    (args,) = _parse(MergeArguments, argv, description, prog)
+    print(merge_files(args))
+    return 0
+
+
+ACTIONS: dict[str, Main] = {"explanations": _explanations, "samples": _samples, "merge": _merge}
 
 
 def main(argv: Sequence[str], prog: str = "tkre generate") -> int:
-    """Runs a command.
+    """Does one of the actions.
 
     Returns:
         0 when every quota was filled; 1 when a budget was used up or some could not be filled.
@@ -60,25 +99,16 @@ def main(argv: Sequence[str], prog: str = "tkre generate") -> int:
     Raises:
         TkreError: The settings or the data are wrong, or nobody answers; the exit code is 2 then.
     """
-    from tkre_hf.arguments import parse_arguments
     from tkre_hf.console import quiet_libraries
 
-    command, *rest = argv or ["--help"]
-    if command in ("-h", "--help"):
-        print(USAGE.format(prog=prog))
-        return 0
     with quiet_libraries():
-        if command == "explanations":
-            (args,) = parse_arguments([GenerateArguments], rest, description="Explanations of labelled rows (EDKG).")
-            return _finish(args, generate_explanations(args))
-        if command == "samples":
-            (args,) = parse_arguments([SampleArguments], rest, description="Samples of relations (SCDG).")
-            return _finish(args, generate_samples(args))
-        if command == "merge":
-            (args,) = parse_arguments([MergeArguments], rest, description="One training set.")
-            print(merge_files(args))
-            return 0
-    raise TkreError(f"there is no command {command!r}; expected explanations, samples or merge")
+        return run_action(ACTIONS, argv, prog, _DESCRIPTION)
+
+
+def _parse(kind: type, argv: Sequence[str], description: str, prog: str) -> tuple[Any, ...]:
+    from tkre_hf.arguments import parse_arguments
+
+    return parse_arguments(kind, argv, description, prog)
 
 
 def generate_explanations(args: GenerateArguments) -> RunReport | None:

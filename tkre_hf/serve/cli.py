@@ -120,7 +120,7 @@ def main(argv: Sequence[str], prog: str) -> int:
     Raises:
         TkreError: A setting is wrong, or a package is missing.
     """
-    parsed: tuple[Any, ...] = parse_arguments((ServeArguments,), argv, _DESCRIPTION)
+    parsed: tuple[Any, ...] = parse_arguments((ServeArguments,), argv, _DESCRIPTION, prog)
     args: ServeArguments = parsed[0]
     if not 0 <= args.port <= 65535:
         raise TkreError(f"port is {args.port}; expected a number up to 65535, or 0 for one that is free")
