@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from huggingface_hub import ModelCard
 
 import tkre_hf
 from tkre_hf.cli import main as tkre
-from tkre_hf.data.hin import HINTables, write_hin
+from tkre_hf.data.hin import HINTables, read_hin, read_links, write_hin
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import read_rows
+from tkre_hf.hin_links import link_scorers, scorer_figures
 from tkre_hf.hin_reproduction import BENCHMARKS, draw_split
-from tkre_hf.hin_tasks import split_of
+from tkre_hf.hin_tasks import frozen_scores, split_of
 from tkre_hf.hin_training import NetworkArguments, load_graph, load_network
+from tkre_hf.pfhin.links import MixedScorer
 
 from .pfhin.conftest import make_tables
 
@@ -113,13 +116,28 @@ def test_fine_tuning(task: str, model: Path, network: Path, tmp_path: Path, monk
     figures = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert figures == {key: round(value, 3) for key, value in scores.items() if not key.startswith("val_")}
     (code,) = re.findall(r"^```python\n(.*?)^```$", card.text, re.S | re.M)
-    (tmp_path / "pretrained").symlink_to(model)
+    # The checkpoint alone, wherever it is taken to, has all that its card's code reads.
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").rename(tmp_path / "elsewhere" / "out")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    exec(code, {})
     monkeypatch.chdir(tmp_path)
-    exec(code.replace(f'pretrained = "{model.name}"', 'pretrained = "pretrained"'), {})
+    (tmp_path / "elsewhere" / "out").rename(tmp_path / "out")
     name = {"classification": "PFHINForNodeClassification", "links": "PFHINForLinkPrediction"}[task]
     again = getattr(tkre_hf, name).from_pretrained(tmp_path / "out")
     if task == "classification":
         assert again.config.id2label == {0: "g0", 1: "g1", 2: "g2"}
+    # Its embeddings are of what it has learned: no head that it lacks is drawn anew for them.
+    files = [tmp_path / name / "embeddings.parquet" for name in ("first", "second")]
+    for file in files:
+        assert tkre(["hin", "embed", "--model", str(tmp_path / "out"), "--output_dir", str(file.parent)]) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+    # What it was fine-tuned for stays told beside what is measured later.
+    assert tkre(["hin", "evaluate", "--model", str(tmp_path / "out"), "--network", str(network)]) == 0
+    assert tkre(["card", str(tmp_path / "out")]) == 0
+    told = {result.metric_name for result in ModelCard.load(tmp_path / "out" / "README.md").data.eval_results}
+    assert {f"{key}, test {key}" for key in expected.get(task, {"link_auc"}) if "val" not in key} <= told
+    assert "nmi, few nmi" in told
 
 
 @pytest.mark.parametrize(
@@ -144,6 +162,10 @@ def test_fine_tuning(task: str, model: Path, network: Path, tmp_path: Path, monk
             "with ids: false there are none",
         ),
         (["hin", "embed", "--model", "nowhere"], "nowhere holds no PF-HIN model"),
+        (["hin", "embed", "--model", "ada/net"], "ada/net is no folder here, and on the Hub nothing is written"),
+        (["hin", "evaluate", "--model", "{model}"], "say what to measure on: --network with labels and splits"),
+        (["hin", "evaluate", "--model", "{model}", "--test_links", "x"], "links need both files"),
+        (["hin", "evaluate", "--model", "{model}", "--network", "{net}", "--scheme", "x"], "choose of few"),
         (["hin", "similar", "--model", "{net}", "--node", "n1"], "holds no embeddings.parquet"),
         (
             ["hin", "finetune", "--model", "{model}", "--network", "{net}", "--output_dir", "{out}", "--scheme", "x"],
@@ -183,6 +205,83 @@ def test_links_that_were_seen_are_not_asked(network: Path, tmp_path: Path) -> No
     argv += ["--valid_links", links(network)[0], "--test_links", links(network)[1], "--use_cpu"]
     with pytest.raises(TkreError, match="holds links that are asked"):
         tkre(["--debug", *argv, "--output_dir", str(tmp_path / "out")])
+    argv = ["hin", "evaluate", "--model", str(tmp_path / "all")]
+    argv += ["--valid_links", links(network)[0], "--test_links", links(network)[1]]
+    with pytest.raises(
+        TkreError, match=r"asked for, 24 of 24, such as n\d+ \w+ n\d+: pre-train it with --hold_out_links"
+    ):
+        tkre(["--debug", *argv])
+    assert not (tmp_path / "all" / "results.json").exists()
+
+
+def test_a_user_measures_a_checkpoint_on_a_network_of_their_own(
+    model: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "mine"))
+    argv = ["hin", "evaluate", "--model", str(folder)]
+    valid, test = links(network)
+    asked = ["--valid_links", valid, "--test_links", test, "--size", "8", "--epochs", "4"]
+    assert tkre([*argv, "--network", str(network), "--scheme", "few", *asked]) == 0
+    printed = capsys.readouterr().out
+    rows = {(row.benchmark, row.setting): row for row in read_rows(folder / "results.json")}
+    nodes = ("macro_f1", "micro_f1", "nmi", "ari", "precision_at_10", "similarity_auc")
+    ranks = ("mrr", "hits_1", "hits_3", "hits_10", "link_auc", "link_accuracy")
+    assert set(rows) == {
+        *((network.name, f"few {metric}") for metric in nodes),
+        *((f"{network.name}_links", metric) for metric in ranks),
+    }
+    assert {row.n for row in rows.values()} == {30, 12} and {row.system for row in rows.values()} == {
+        "PFHINForPreTraining"
+    }
+    assert all(str(tmp_path) not in row.command and row.seeds == [42] for row in rows.values())
+    assert all(f"{row.value:.1f}" in printed for row in rows.values()) and f"tkre card {folder}" in printed
+
+    # The figures are those of the embeddings that it writes, and of the scorer of `tkre hin links`.
+    assert tkre(["hin", "embed", "--model", str(folder)]) == 0
+    tables = read_hin(network)
+    expected = frozen_scores(tkre_hf.EmbeddingTable(folder).vectors, tables, "few")
+    assert {metric: rows[network.name, f"few {metric}"].value for metric in nodes} == pytest.approx(
+        {metric: expected[metric] for metric in nodes}, abs=1e-2
+    )
+    (weight,) = re.findall(r"tkre hin links --weight (\S+)", printed)
+    graph, *_ = load_graph(folder)
+    own, on_top, _ = link_scorers(str(folder), graph, 8, 4)
+    parts = [read_links(path, tables) for path in (valid, test)]
+    mixed = MixedScorer(own, on_top, float(weight))
+    assert scorer_figures(mixed, graph, *parts)["mrr"] == pytest.approx(
+        rows[f"{network.name}_links", "mrr"].value, abs=1e-3
+    )
+
+    # The card has them, and says how to measure one that has none.
+    assert (
+        "`tkre hin evaluate --model FOLDER --network NETWORK` measures it" in ModelCard.load(folder / "README.md").text
+    )
+    assert tkre(["card", str(folder)]) == 0
+    card = ModelCard.load(folder / "README.md")
+    assert {(result.dataset_name, result.metric_type) for result in card.data.eval_results} == {
+        (benchmark, row.metric) for (benchmark, _), row in rows.items()
+    }
+    assert "12 rows for each figure" in card.text and "30 rows for each figure" in card.text
+
+
+def test_links_that_are_all_true_are_ranked_and_not_judged(model: Path, network: Path, tmp_path: Path) -> None:
+    files = []
+    for path in links(network):
+        header, *lines = Path(path).read_text().splitlines()
+        files.append(tmp_path / Path(path).name)
+        files[-1].write_text("\n".join([header, *(line for line in lines if line.endswith(",1"))]) + "\n")
+    argv = ["hin", "evaluate", "--model", str(model), "--output_dir", str(tmp_path / "out"), "--size", "4"]
+    argv += ["--epochs", "1", "--valid_links", str(files[0]), "--test_links", str(files[1])]
+    assert tkre(argv) == 0
+    assert [row.metric for row in read_rows(tmp_path / "out" / "results.json")] == [
+        "mrr",
+        "hits_1",
+        "hits_3",
+        "hits_10",
+    ]
+    files[1].write_text("src,dst,edge_type,label\nn1,n2,knows,0\n")
+    with pytest.raises(TkreError, match="has no link of the label 1"):
+        tkre(["--debug", *argv])
 
 
 def test_splits_have_labels(network: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tkre_hf.arguments import log_to_console, parse_arguments
 from tkre_hf.console import quiet_libraries
+from tkre_hf.errors import TkreError
 from tkre_hf.parsing import Main, run_action
 
 _DESCRIPTION = """Typed networks: from a folder of tables to a transformer that knows its nodes, and to similar nodes.
@@ -15,6 +16,7 @@ tkre hin pretrain --network my_network --output_dir my_model --max_steps 500
 tkre hin embed    --model my_model
 tkre hin similar  --model my_model --node Q90 --k 10
 tkre hin links    --model my_model --node Q90 --k 10
+tkre hin evaluate --model my_model --network my_network
 tkre hin finetune --model my_model --network my_network --output_dir my_classifier
 
 my_network holds nodes.csv (node_id,node_type,name) and edges.csv (src,dst,edge_type). 'tkre hin ACTION --help' lists
@@ -26,7 +28,7 @@ the settings of an action.
 class SimilarArguments:
     """Which nodes are sought."""
 
-    model: str = field(metadata={"help": "Folder with embeddings.parquet and embeddings.faiss."})
+    model: str = field(metadata={"help": "Folder with embeddings.parquet and embeddings.faiss, or a Hub id that has."})
     node: str = field(metadata={"help": "Id of a node, or a name that is one node's alone."})
     k: int = field(default=10, metadata={"help": "How many nodes."})
     any_type: bool = field(default=False, metadata={"help": "Nodes of other types too."})
@@ -65,11 +67,18 @@ def _embed(argv: Sequence[str], prog: str) -> int:
 
 
 def _similar(argv: Sequence[str], prog: str) -> int:
-    from tkre_hf.pfhin.embedding import EmbeddingTable
+    from tkre_hf.hin_training import checkpoint_folder, is_hub_id
+    from tkre_hf.pfhin.embedding import EMBEDDINGS, EmbeddingTable
 
     description = f"Lists the nodes most similar to one.\n\n{prog} --model my_model --node Q90"
     (args,) = parse_arguments(SimilarArguments, argv, description, prog)
-    for node_id, name, cosine in EmbeddingTable(args.model).similar(args.node, args.k, not args.any_type):
+    folder = checkpoint_folder(args.model)
+    if is_hub_id(args.model) and not (folder / EMBEDDINGS).exists():
+        raise TkreError(
+            f"{args.model} has no embeddings on the Hub: write them with tkre hin embed --model {args.model} "
+            "--output_dir FOLDER, and search FOLDER"
+        )
+    for node_id, name, cosine in EmbeddingTable(folder).similar(args.node, args.k, not args.any_type):
         print(f"{cosine:.3f}  {node_id}  {name}")
     return 0
 
@@ -86,11 +95,30 @@ def _links(argv: Sequence[str], prog: str) -> int:
     return 0
 
 
+def _evaluate(argv: Sequence[str], prog: str) -> int:
+    from tkre_hf.evaluation.report import table
+    from tkre_hf.hin_evaluation import EvaluateArguments, evaluate
+
+    description = (
+        f"Measures a checkpoint on labelled nodes, and on links that were held out of its graph.\n\n"
+        f"{prog} --model my_model --network my_network --scheme few40\n"
+        f"{prog} --model my_model --valid_links links_valid.csv --test_links links_test.csv"
+    )
+    (args,) = parse_arguments(EvaluateArguments, argv, description, prog)
+    with quiet_libraries():
+        rows, notes = evaluate(args)
+    for benchmark in dict.fromkeys(row.benchmark for row in rows):
+        print(f"{benchmark}\n{table([row for row in rows if row.benchmark == benchmark])}\n")
+    print("\n".join(notes))
+    return 0
+
+
 ACTIONS: dict[str, Main] = {
     "pretrain": _pretrain,
     "embed": _embed,
     "similar": _similar,
     "links": _links,
+    "evaluate": _evaluate,
     "finetune": _finetune,
 }
 

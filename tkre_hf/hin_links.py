@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from tkre_hf.data.hin import Links
 from tkre_hf.errors import TkreError
-from tkre_hf.hin_training import load_graph, load_model, neighborhoods_of
+from tkre_hf.hin_training import checkpoint_folder, load_graph, load_model, neighborhoods_of, output_folder
 from tkre_hf.pfhin.embedding import embed_nodes, find_node, unit_rows
 from tkre_hf.pfhin.graph import HeteroGraph
 from tkre_hf.pfhin.links import LINK_BLOCKS, ComplEx, LinkScorer, MixedScorer, out_of_fold, train_complex
+from tkre_hf.pfhin.tasks import link_scores, ranking_scores
 from tkre_hf.training import settings_errors
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ _PARTS = ("own", "states")
 class LinksArguments:
     """Which node's links are predicted; the scorer is trained by the first call, and kept beside the model."""
 
-    model: str = field(metadata={"help": "Folder of a pre-trained PF-HIN, with its graph."})
+    model: str = field(metadata={"help": "Folder or Hub id of a PF-HIN, with its graph."})
     node: str = field(metadata={"help": "Id of a node, or a name that is one node's alone."})
     k: int = field(default=10, metadata={"help": "How many links."})
     edge_type: str | None = field(default=None, metadata={"help": "Only links of this type; of all by default."})
@@ -48,6 +50,9 @@ class LinksArguments:
         default=0.2, metadata={"help": "What embeddings count for, beside vectors of nodes' own (CodEx-S chose it)."}
     )
     seed: int = field(default=0, metadata={"help": "Of the scorer's training."})
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Where the scorer is kept; beside the model by default, if that is a folder."}
+    )
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ def predict_node_links(args: LinksArguments) -> list[PredictedLink]:
                 f"{args.edge_type!r} is no edge type of the graph, which has {', '.join(graph.edge_types)}"
             )
         kinds = range(number := graph.edge_types.index(args.edge_type), number + 1)
-    scorer, embeds = link_scorer(args, graph)
+    own, on_top, embeds = link_scorers(args.model, graph, args.size, args.epochs, args.seed, args.output_dir)
+    scorer = MixedScorer(own, on_top, args.weight)
     cosines = embeds @ embeds[node]
     src, dst, edge_type = graph.edges()
     cosines[graph.node_type != graph.node_type[node]] = -np.inf
@@ -123,54 +129,125 @@ def predict_node_links(args: LinksArguments) -> list[PredictedLink]:
     return sorted(found, key=lambda link: -link.probability)[: args.k]
 
 
-def link_scorer(args: LinksArguments, graph: HeteroGraph) -> tuple[MixedScorer, NDArray[np.float32]]:
-    """The scorer beside a checkpoint; it is trained where there is none yet, or one of other settings.
+def link_scorers(
+    model: str, graph: HeteroGraph, size: int, epochs: int, seed: int = 0, output_dir: str | None = None
+) -> tuple[LinkScorer, LinkScorer, NDArray[np.float32]]:
+    """The scorers of a checkpoint's links; they are trained where there are none yet, or some of other settings.
+
+    Args:
+        model: Folder or Hub id.
+        graph: Beside the checkpoint.
+        size: Complex numbers of a node's vector.
+        epochs: Passes over the edges.
+        seed: Of their training.
+        output_dir: Where they are kept; beside the model by default.
 
     Returns:
-        The scorer, and each node's embedding, ``(nodes, 2 · hidden)``, unit length.
+        ComplEx by itself, that on top of PF-HIN's states, and each node's embedding, ``(nodes, 2 · hidden)``, unit
+        length.
+
+    Raises:
+        TkreError: They must be trained, and there is no place to keep them.
     """
-    path = Path(args.model, LINKS)
-    settings = {"size": args.size, "epochs": args.epochs, "seed": args.seed, "edges": graph.num_edges, "of": _PARTS}
+    settings = {"size": size, "epochs": epochs, "seed": seed, "edges": graph.num_edges, "of": _PARTS}
     known = json.dumps(settings)
+    places = [Path(output_dir)] if output_dir is not None else []
     state: dict[str, torch.Tensor] = {}
-    if path.exists():
-        with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get("settings") == known:
-                state = {name: file.get_tensor(name) for name in file.keys()}
+    for folder in [*places, checkpoint_folder(model)]:
+        state = state or _read(folder / LINKS, known)
     if not state:
-        state = _train(args, graph)
+        path = output_folder(model, output_dir) / LINKS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = _train(model, graph, size, epochs, seed)
         part = path.with_name(f".{LINKS}.{os.getpid()}")
         save_file(state, part, {"settings": known})
         part.replace(path)
     scorers = []
-    for scorer in _PARTS:
-        model = ComplEx(graph.num_nodes, len(graph.edge_types), args.size)
-        model.load_state_dict({f"{table}.weight": state[f"{scorer}.{table}"] for table in ("nodes", "types")})
-        scorers.append(LinkScorer(model.eval()))
+    for part in _PARTS:
+        vectors = ComplEx(graph.num_nodes, len(graph.edge_types), size)
+        vectors.load_state_dict({f"{table}.weight": state[f"{part}.{table}"] for table in ("nodes", "types")})
+        scorers.append(LinkScorer(vectors.eval()))
     own, on_top = scorers
-    return MixedScorer(own, on_top, args.weight), state["embeds"].numpy()
+    return own, on_top, state["embeds"].numpy()
 
 
-def _train(args: LinksArguments, graph: HeteroGraph) -> dict[str, torch.Tensor]:
+def _read(path: Path, known: str) -> dict[str, torch.Tensor]:
+    """The tensors of a file that was written with these settings; none where there is no such file."""
+    if path.exists():
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("settings") == known:
+                return {name: file.get_tensor(name) for name in file.keys()}
+    return {}
+
+
+def _train(model: str, graph: HeteroGraph, size: int, epochs: int, seed: int) -> dict[str, torch.Tensor]:
     """Vectors of nodes and edge types, of ComplEx by itself and of that on top of embeddings; and the embeddings."""
     logger.info("training the scorer of links on %d edges", graph.num_edges)
-    pretrained = load_model(args.model)
+    pretrained = load_model(model)
     with settings_errors():
-        neighborhoods = neighborhoods_of(args.model, pretrained, args.seed)
-    triples: NDArray[np.int64] = np.stack([graph.edges()[i] for i in (0, 2, 1)], axis=1)
-    folds = out_of_fold(pretrained, graph, triples, min(4, len(triples)), seed=args.seed)
+        neighborhoods = neighborhoods_of(model, pretrained, seed)
+    triples, texts = graph.triples(), load_graph(model)[2]
+    folds = out_of_fold(pretrained, graph, triples, min(4, len(triples)), seed=seed, text_embeds=texts)
     states = torch.from_numpy(embed_nodes(pretrained, neighborhoods, num_walks=2, blocks=LINK_BLOCKS))
     found = {"embeds": torch.from_numpy(unit_rows(embed_nodes(pretrained, neighborhoods, num_walks=2)))}
     how: dict[str, Any] = {
-        "size": args.size,
-        "epochs": args.epochs,
+        "size": size,
+        "epochs": epochs,
         "batch_size": min(_BATCH, max(1, len(triples) // _BATCHES)),
-        "seed": args.seed,
+        "seed": seed,
     }
     own = train_complex(triples, graph.num_nodes, len(graph.edge_types), **how)
     on_top = train_complex(triples, graph.num_nodes, len(graph.edge_types), folds=folds, own=False, **how)
-    for part, model, features in zip(_PARTS, (own, on_top), (None, states), strict=True):
+    for part, trained, features in zip(_PARTS, (own, on_top), (None, states), strict=True):
         with torch.inference_mode():
-            found[f"{part}.nodes"] = model.vectors(features).clone()
-        found[f"{part}.types"] = model.types.weight.detach().clone()
+            found[f"{part}.nodes"] = trained.vectors(features).clone()
+        found[f"{part}.types"] = trained.types.weight.detach().clone()
+    return found
+
+
+def check_held_out(graph: HeteroGraph, *parts: Links) -> None:
+    """Refuses links that a model has seen: nothing it says of them would be a prediction.
+
+    Args:
+        graph: The checkpoint's.
+        *parts: Links to ask for, of which those that are false may be anything.
+
+    Raises:
+        TkreError: One that is true is an edge of the graph.
+    """
+
+    def code(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return (rows[:, 0] * graph.num_nodes + rows[:, 2]) * len(graph.edge_types) + rows[:, 1]
+
+    asked = np.concatenate([part.triples[part.label == 1] for part in parts])
+    seen = np.flatnonzero(np.isin(code(asked), code(graph.triples())))
+    if len(seen):
+        head, kind, tail = asked[seen[0]]
+        edge = f"{graph.node_ids[head]} {graph.edge_types[kind]} {graph.node_ids[tail]}"
+        raise TkreError(
+            f"the checkpoint's graph holds links that are asked for, {len(seen)} of {len(asked)}, such as {edge}: "
+            "pre-train it with --hold_out_links and these files"
+        )
+
+
+def scorer_figures(
+    scorer: LinkScorer | MixedScorer, graph: HeteroGraph, valid: Links, test: Links
+) -> dict[str, float]:
+    """A scorer's figures on held-out links: filtered ranks of those that are true, and how well it tells false ones.
+
+    Args:
+        scorer: Trained on the graph.
+        graph: Without the links.
+        valid: Thresholds are chosen on these.
+        test: What is measured.
+
+    Returns:
+        Those of ``ranking_scores``, and of ``link_scores`` where both parts have false links too; in percent.
+    """
+    true = [part.triples[part.label == 1] for part in (valid, test)]
+    every = np.concatenate([graph.triples(), *true])
+    found = ranking_scores(scorer.tails, scorer.heads, true[1], every, graph.num_nodes)
+    if all((part.label == 0).any() for part in (valid, test)):
+        told, asked = (scorer.links(*part.triples.T) for part in (valid, test))
+        found |= link_scores(asked, test.label, test.edge_type, (told, valid.label, valid.edge_type))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,15 @@ from transformers import TrainingArguments, set_seed
 
 from tkre_hf.data.hin import HINTables, read_hin, read_links
 from tkre_hf.errors import TkreError
-from tkre_hf.hin_training import load_model, neighborhoods_of, network_stage
+from tkre_hf.hin_links import check_held_out
+from tkre_hf.hin_training import (
+    GRAPH,
+    checkpoint_folder,
+    load_model,
+    neighborhoods_of,
+    network_stage,
+    output_folder,
+)
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
 from tkre_hf.pfhin.embedding import Neighborhoods, embed_nodes, export_embeddings
@@ -40,9 +49,10 @@ TASKS = ("classification", "links")
 class EmbedArguments:
     """Which checkpoint's nodes are embedded."""
 
-    model: str = field(metadata={"help": "Folder of a pre-trained PF-HIN, with its graph."})
+    model: str = field(metadata={"help": "Folder or Hub id of a PF-HIN, with its graph."})
     output_dir: str | None = field(
-        default=None, metadata={"help": "Where embeddings.parquet and embeddings.faiss go; the model's by default."}
+        default=None,
+        metadata={"help": "Where embeddings.parquet and embeddings.faiss go; beside the model by default."},
     )
     num_walks: int = field(default=4, metadata={"help": "Neighbourhoods that each embedding is the mean of."})
     seed: int = field(default=0, metadata={"help": "Of the walks."})
@@ -52,7 +62,7 @@ class EmbedArguments:
 class FinetuneArguments:
     """What a checkpoint is fine-tuned for, and on what."""
 
-    model: str = field(metadata={"help": "Folder of a pre-trained PF-HIN, with its graph."})
+    model: str = field(metadata={"help": "Folder or Hub id of a pre-trained PF-HIN, with its graph."})
     network: str = field(metadata={"help": "Folder of the network's tables: labels and splits, or links."})
     task: str = field(default="classification", metadata={"help": f"Of: {', '.join(TASKS)}."})
     scheme: str | None = field(
@@ -99,11 +109,26 @@ def embed(args: EmbedArguments) -> Path:
     Raises:
         TkreError: There is no such checkpoint, or faiss isn't installed.
     """
+    folder = output_folder(args.model, args.output_dir)
     model = load_model(args.model)
     with settings_errors():
         neighborhoods = neighborhoods_of(args.model, model, args.seed)
     vectors = embed_nodes(model, neighborhoods, num_walks=args.num_walks)
-    return export_embeddings(args.output_dir or args.model, neighborhoods.walker.graph, vectors)
+    return export_embeddings(folder, neighborhoods.walker.graph, vectors)
+
+
+def scheme_of(tables: HINTables, scheme: str | None) -> str:
+    """A scheme of splits, by default the only one.
+
+    Raises:
+        TkreError: There is no such scheme.
+    """
+    if scheme is None and len(tables.splits) == 1:
+        (scheme,) = tables.splits
+    if scheme is None or scheme not in tables.splits:
+        known = ", ".join(tables.splits) or "none"
+        raise TkreError(f"the network has no scheme of splits {scheme!r}: choose of {known}")
+    return scheme
 
 
 def split_of(tables: HINTables, scheme: str | None) -> dict[str, NDArray[np.int64]]:
@@ -112,11 +137,7 @@ def split_of(tables: HINTables, scheme: str | None) -> dict[str, NDArray[np.int6
     Raises:
         TkreError: There is no such scheme, it has other parts, or a node in it has no label.
     """
-    if scheme is None and len(tables.splits) == 1:
-        (scheme,) = tables.splits
-    if scheme not in tables.splits:
-        known = ", ".join(tables.splits) or "none"
-        raise TkreError(f"the network has no scheme of splits {scheme!r}: choose of {known}")
+    scheme = scheme_of(tables, scheme)
     parts = tables.splits[scheme]
     if set(parts) != {"train", "val", "test"}:
         raise TkreError(f"the scheme {scheme} has the parts {', '.join(parts)}; expected train, val and test")
@@ -164,6 +185,10 @@ def finetune(args: FinetuneArguments, training_args: TrainingArguments) -> dict[
     )
     folder = Path(str(training_args.output_dir))
     if training_args.process_index == 0:
+        # The model reads its graph: where one is, the other has to be.
+        graph = checkpoint_folder(args.model) / GRAPH
+        if graph.resolve() != (folder / GRAPH).resolve():
+            shutil.copytree(graph, folder / GRAPH, dirs_exist_ok=True)
         (folder / "test_results.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
         told = {
             "backbone": without_folders(args.model),
@@ -171,7 +196,7 @@ def finetune(args: FinetuneArguments, training_args: TrainingArguments) -> dict[
             "nodes": len(tables.node_ids),
             "edges": len(tables.src),
         }
-        earlier = training_summary(args.model)
+        earlier = training_summary(checkpoint_folder(args.model))
         stage = network_stage(model, args, training_args, args.network, **told)
         TrainingSummary([*(earlier.stages if earlier is not None else []), stage]).write(folder)
         write_card(folder)
@@ -179,7 +204,12 @@ def finetune(args: FinetuneArguments, training_args: TrainingArguments) -> dict[
     return scores
 
 
-def _check_nodes(neighborhoods: Neighborhoods, tables: HINTables) -> None:
+def check_nodes(neighborhoods: Neighborhoods, tables: HINTables) -> None:
+    """Refuses a network whose nodes aren't those of a checkpoint's graph, in their order.
+
+    Raises:
+        TkreError: They aren't.
+    """
     if list(neighborhoods.walker.graph.node_ids) != tables.node_ids:
         raise TkreError("the network's nodes aren't those of the checkpoint's graph")
 
@@ -197,7 +227,7 @@ def _finetune_nodes(
     assert isinstance(model, PFHINForNodeClassification)
     with settings_errors():
         neighborhoods = neighborhoods_of(args.model, model, training_args.seed)
-        _check_nodes(neighborhoods, tables)
+        check_nodes(neighborhoods, tables)
         collator = NodeCollator(neighborhoods, tables.labels)
         trainer = TaskTrainer(
             model, training_args, parts["train"], collator, parts["val"], compute_metrics=classification_metrics
@@ -228,33 +258,14 @@ def _finetune_links(
     assert isinstance(model, PFHINForLinkPrediction)
     with settings_errors():
         neighborhoods = neighborhoods_of(args.model, model, training_args.seed)
-    _check_nodes(neighborhoods, tables)
+    check_nodes(neighborhoods, tables)
     graph = neighborhoods.walker.graph
-    src, dst, kind = graph.edges()
-    triples = np.stack([src, kind, dst], axis=1)
-    for part in links:
-        true = part.label == 1
-        asked = np.stack([part.src, part.edge_type, part.dst], axis=1)[true]
-        if _shared(triples, asked, graph.num_nodes, len(graph.edge_types)):
-            raise TkreError(
-                "the checkpoint's graph holds links that are asked for: pre-train it with --hold_out_links"
-            )
+    check_held_out(graph, *links)
+    triples = graph.triples()
     collator = LinkCollator(neighborhoods, triples, training_args.seed)
     trainer = TaskTrainer(model, training_args, np.arange(len(triples)), collator)
     trainer.train()
     trainer.save_model(_internal_call=True)
-    found = [
-        predict_links(model, neighborhoods, np.stack([part.src, part.edge_type, part.dst], axis=1), args.num_walks)
-        for part in links
-    ]
+    found = [predict_links(model, neighborhoods, part.triples, args.num_walks) for part in links]
     valid, test = links
     return model, link_scores(found[1], test.label, test.edge_type, (found[0], valid.label, valid.edge_type))
-
-
-def _shared(triples: NDArray[np.int64], asked: NDArray[np.int64], nodes: int, kinds: int) -> bool:
-    """Whether an edge stands among others."""
-
-    def code(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        return (rows[:, 0] * nodes + rows[:, 2]) * kinds + rows[:, 1]
-
-    return bool(np.isin(code(asked), code(triples)).any())

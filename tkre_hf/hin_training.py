@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
-from transformers import TrainingArguments, set_seed
+from transformers import PretrainedConfig, TrainingArguments, set_seed
+from transformers.utils import CONFIG_NAME
+from transformers.utils.hub import cached_file
 
 from tkre_hf.data.hin import HINTables, read_hin, read_links
 from tkre_hf.errors import TkreError
@@ -19,22 +23,27 @@ from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
 from tkre_hf.hub.trainers import PFHINTrainer
 from tkre_hf.pfhin.centrality import ranks
+from tkre_hf.pfhin.configuration_pfhin import PFHINConfig
 from tkre_hf.pfhin.embedding import Neighborhoods
 from tkre_hf.pfhin.graph import HeteroGraph
 from tkre_hf.pfhin.initialization import initialize_ids, svd_embeddings
 from tkre_hf.pfhin.inputs import config_for
-from tkre_hf.pfhin.modeling_pfhin import PFHINForPreTraining, PFHINPreTrainedModel
+from tkre_hf.pfhin.modeling_pfhin import PFHINForPreTraining, PFHINModel, PFHINPreTrainedModel
 from tkre_hf.pfhin.text import encode_texts
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 from tkre_hf.pfhin.walks import WalkSettings
 from tkre_hf.places import without_folders
 from tkre_hf.stage_settings import stage_settings
-from tkre_hf.training import find_checkpoint, resolve_backbone, settings_errors
+from tkre_hf.training import find_checkpoint, loading_errors, resolve_backbone, settings_errors
 from tkre_hf.training_data import TrainingSummary
 
 logger = logging.getLogger(__name__)
 
 GRAPH, TEXTS = "graph", "texts.npy"
+
+# What of a checkpoint on the Hub is fetched: neither its code nor what may be a pickle.
+_FETCHED = ("*.json", "*.safetensors", "embeddings.*", f"{GRAPH}/*")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 INITS = ("random", "svd", "deepwalk")
 
@@ -68,13 +77,22 @@ class PFHINStageArguments(NetworkArguments):
     )
     init: str = field(
         default="random",
-        metadata={"help": "What node embeddings start from: random, svd of the graph, or deepwalk (needs gensim)."},
+        metadata={
+            "help": "What node embeddings start from: random, svd of the graph, or deepwalk (needs gensim: "
+            "pip install 'tkre-hf[baselines]')."
+        },
     )
     embedding_size: int | None = field(
         default=64, metadata={"help": "Width of node embeddings; null: hidden_size, without factorization."}
     )
     profile: bool = field(
         default=False, metadata={"help": "Read how many edges of each type a node has, as its degree is read."}
+    )
+    structure: bool = field(
+        default=True,
+        metadata={
+            "help": "Read where a node stands as well: rank and degree, hops, visits, and the type of the edge to it."
+        },
     )
     aggregation: str = field(
         default="mean", metadata={"help": "How nodes of one type read each other first: bilstm, mean or none."}
@@ -86,7 +104,13 @@ class PFHINStageArguments(NetworkArguments):
     intermediate_size: int = field(default=256, metadata={"help": "Width of its feed-forward part."})
     lambda_mnm: float = field(default=1.0, metadata={"help": "Weight of masked node modeling."})
     lambda_anp: float = field(default=1.0, metadata={"help": "Weight of adjacent node prediction."})
-    label_smoothing: float = field(default=0.1, metadata={"help": "Of masked node modeling."})
+    label_smoothing: float = field(
+        default=0.1,
+        metadata={
+            "help": "Of masked node modeling; no effect above sampled_softmax_above nodes, for a sample has no "
+            "uniform part to smooth with."
+        },
+    )
     num_walks: int = field(default=8, metadata={"help": "Walkers that set out from a node."})
     walk_length: int = field(default=16, metadata={"help": "Steps of each."})
     restart: float = field(default=0.15, metadata={"help": "Probability of starting again instead of a step."})
@@ -112,6 +136,7 @@ class PFHINStageArguments(NetworkArguments):
 _MODEL_SETTINGS = (
     "embedding_size",
     "profile",
+    "structure",
     "aggregation",
     "hidden_size",
     "num_hidden_layers",
@@ -250,15 +275,56 @@ def save_graph(folder: Path, graph: HeteroGraph, rank: str) -> None:
     graph.save(folder / GRAPH)
 
 
+def is_hub_id(model: str | Path) -> bool:
+    """Whether a checkpoint is one of the Hub's, ``NAMESPACE/NAME``: no folder has the name."""
+    return not Path(model).exists() and _HUB_ID.fullmatch(str(model)) is not None
+
+
+def checkpoint_folder(model: str | Path) -> Path:
+    """The folder of a checkpoint; one of the Hub's is fetched, without its code, into the Hub's cache.
+
+    Args:
+        model: Folder or Hub id.
+
+    Raises:
+        TkreError: It is a Hub id, and can't be fetched.
+    """
+    if not is_hub_id(model):
+        return Path(model)
+    with loading_errors(f"the checkpoint {model}"):
+        # What is wrong with the id, or on the way to the Hub, this says in words.
+        cached_file(str(model), CONFIG_NAME)
+        return Path(snapshot_download(str(model), allow_patterns=list(_FETCHED)))
+
+
+def output_folder(model: str | Path, output_dir: str | None) -> Path:
+    """Where what is made of a checkpoint goes: beside it, where no folder is named.
+
+    Raises:
+        TkreError: There is no such place: the checkpoint is on the Hub.
+    """
+    if output_dir is not None:
+        return Path(output_dir)
+    if is_hub_id(model):
+        raise TkreError(
+            f"{model} is no folder here, and on the Hub nothing is written: name a folder for what is made of it, "
+            "--output_dir FOLDER"
+        )
+    return Path(model)
+
+
 def load_graph(
-    folder: str | Path,
+    model: str | Path,
 ) -> tuple[HeteroGraph, tuple[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float32] | None]:
     """The graph beside a checkpoint, its nodes' ranks and the quantiles they are made of, and text vectors, mapped.
+
+    Args:
+        model: Folder or Hub id.
 
     Raises:
         TkreError: There is none.
     """
-    folder = Path(folder) / GRAPH
+    folder = checkpoint_folder(model) / GRAPH
     graph = HeteroGraph.load(folder)
     ranked = (np.load(folder / "rank.npy"), np.load(folder / "rank_parts.npy"))
     texts = np.load(folder / TEXTS, mmap_mode="r") if (folder / TEXTS).exists() else None
@@ -266,21 +332,34 @@ def load_graph(
 
 
 def load_model(
-    folder: str | Path, model_class: type[PFHINPreTrainedModel] = PFHINForPreTraining, **settings: Any
+    model: str | Path, model_class: type[PFHINPreTrainedModel] | None = None, **settings: Any
 ) -> PFHINPreTrainedModel:
     """A checkpoint as any of the family's models.
 
+    Args:
+        model: Folder or Hub id.
+        model_class: By default ``PFHINForPreTraining``, or of a fine-tuned checkpoint, which has no such heads,
+            ``PFHINModel``.
+        **settings: Of the configuration.
+
     Raises:
-        TkreError: There is none.
+        TkreError: There is none, or it is of another family.
     """
+    folder = checkpoint_folder(model)
     try:
-        model: PFHINPreTrainedModel = model_class.from_pretrained(folder, **settings)
+        config, _ = PretrainedConfig.get_config_dict(folder)
+        if config.get("model_type") != PFHINConfig.model_type:
+            raise TkreError(f"{model} holds no PF-HIN model; its model type is {config.get('model_type', 'unknown')}")
+        if model_class is None:
+            is_pretrained = config.get("architectures") == [PFHINForPreTraining.__name__]
+            model_class = PFHINForPreTraining if is_pretrained else PFHINModel
+        found: PFHINPreTrainedModel = model_class.from_pretrained(folder, **settings)
     except OSError as error:
-        raise TkreError(f"{folder} holds no PF-HIN model: {str(error).splitlines()[0]}") from error
-    return model
+        raise TkreError(f"{model} holds no PF-HIN model: {str(error).splitlines()[0]}") from error
+    return found
 
 
 def neighborhoods_of(folder: str | Path, model: PFHINPreTrainedModel, seed: int = 0) -> Neighborhoods:
-    """The graph beside a checkpoint, as its model reads it."""
+    """The graph beside a checkpoint (folder or Hub id), as its model reads it."""
     graph, ranked, texts = load_graph(folder)
     return Neighborhoods(model, graph, seed, texts, ranked)

@@ -68,6 +68,26 @@ def test_pre_training_gives_losses_near_chance(ids: bool, aggregation: str, grap
     assert not idle, idle
 
 
+def test_without_structure_a_position_is_its_node_and_type_alone(graph: HeteroGraph) -> None:
+    config = small(graph, structure=False)
+    model = PFHINForPreTraining(config).eval()
+    batch = batch_of(graph, config)
+    places = ("edge_types", "hops", "visits", "ranks", "degrees")
+    elsewhere = {**batch, **{name: torch.zeros_like(batch[name]) for name in places}}
+    with torch.no_grad():
+        torch.testing.assert_close(model(**elsewhere).loss, model(**batch).loss, rtol=0, atol=0)
+    # With it each of them counts.
+    whole = PFHINForPreTraining(small(graph)).eval()
+    for name in places:
+        with torch.no_grad():
+            moved = whole(**{**batch, name: torch.zeros_like(batch[name])})
+        assert moved.loss != whole(**batch).loss, name
+    gone = {name for name, _ in whole.named_parameters()} - {name for name, _ in model.named_parameters()}
+    assert gone == {f"pfhin.embeddings.{name}.weight" for name in ("edge_type", "hops", "rank", "degree", "visits")}
+    with pytest.raises(ValueError, match="neither ids nor features nor texts nor profiles"):
+        small(graph, ids=False, structure=False)
+
+
 def test_weights_of_the_objectives(graph: HeteroGraph) -> None:
     config = small(graph, lambda_mnm=0.0, lambda_anp=2.0)
     outputs = PFHINForPreTraining(config).eval()(**batch_of(graph, config))

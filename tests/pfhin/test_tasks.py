@@ -52,6 +52,13 @@ def test_separate_groups_score_full_marks_and_noise_none() -> None:
     assert found["precision_at_10"] == pytest.approx(33, abs=8) and found["similarity_auc"] == pytest.approx(50, abs=3)
 
 
+def test_neighbours_are_of_more_nodes_than_are_sought() -> None:
+    vectors, labels = blobs()
+    with pytest.raises(ValueError, match="nearest 10 of a node are sought among 10 labelled nodes"):
+        similarity_search(vectors[:10], labels[:10])
+    assert similarity_search(vectors[-11:], labels[-11:])["precision_at_10"] > 0
+
+
 def test_ranks_are_filtered_and_ties_halved() -> None:
     scores = np.array([[5.0, 4, 3, 2], [1, 1, 1, 1]])
 

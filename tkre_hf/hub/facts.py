@@ -191,10 +191,12 @@ def _find_rows(
         if not Path(results).is_file():
             raise TkreError(f"results: there is no file {results}")
         return choose_rows(read_rows(results), system, str(results))
+    tested = _test_rows(folder / _TEST_RESULTS, stages)
     for name, own in RESULTS.items():
         if (folder / name).is_file():
-            return choose_rows(read_rows(folder / name), system or own, name)
-    return _test_rows(folder / _TEST_RESULTS, stages), []
+            rows, others = choose_rows(read_rows(folder / name), system or own, name)
+            return [*tested, *rows], others
+    return tested, []
 
 
 def _test_rows(file: Path, stages: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -249,7 +249,8 @@ def _results(facts: CardFacts) -> str:
             "Not measured yet. `tkre evaluate --model FOLDER --output FOLDER/results.json` measures it, and "
             "`tkre card FOLDER` enters the figures here."
             if not facts.is_network
-            else "Not measured yet."
+            else "Not measured yet. `tkre hin evaluate --model FOLDER --network NETWORK` measures it, and "
+            "`tkre card FOLDER` enters the figures here."
         )
     parts, hows = [], []
     for benchmark in dict.fromkeys(row.benchmark for row in facts.rows):

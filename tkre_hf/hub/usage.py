@@ -65,24 +65,23 @@ vector = model(inputs["input_ids"], inputs["attention_mask"], inputs["entity_spa
 """
 
 _NETWORK = """\
-{fetch}from tkre_hf.hin_training import load_model, neighborhoods_of
+from tkre_hf.hin_training import load_model, neighborhoods_of
 from tkre_hf.pfhin.embedding import embed_nodes
 
-folder = {folder}
-model = load_model(folder)
-vectors = embed_nodes(model, neighborhoods_of(folder, model))
+name = "{name}"  # the network's graph lies beside the model
+model = load_model(name)
+vectors = embed_nodes(model, neighborhoods_of(name, model))
 """
 
 _NETWORK_TASK = """\
 import numpy as np
-{fetch}from tkre_hf import {model_class}
+from tkre_hf import {model_class}
 from tkre_hf.hin_training import load_model, neighborhoods_of
 from tkre_hf.pfhin.finetuning import {predict}
 
-folder = {folder}
-pretrained = "{pretrained}"  # holds the network's graph
-model = load_model(folder, {model_class})
-neighborhoods = neighborhoods_of(pretrained, model)
+name = "{name}"  # the network's graph lies beside the model
+model = load_model(name, {model_class})
+neighborhoods = neighborhoods_of(name, model)
 {call}
 """
 
@@ -136,21 +135,15 @@ def _relations(facts: CardFacts) -> str:
 
 
 def _network(facts: CardFacts) -> str:
-    # A Hub id is fetched first, for the graph lies beside the model.
-    fetched = "/" in facts.name
-    where = {
-        "fetch": "from huggingface_hub import snapshot_download\n" if fetched else "",
-        "folder": f'snapshot_download("{facts.name}")' if fetched else f'"{facts.name}"',
-    }
-    if facts.model_class not in _CALLS:
-        return "\n\n".join(
-            [
-                _block(_NETWORK, facts, **where),
-                f"`tkre hin embed --model {facts.name}` writes the nodes' embeddings, `tkre hin similar --model "
-                f"{facts.name} --node NODE` lists those that are most alike.",
-            ]
-        )
-    predict, call = _CALLS[facts.model_class]
-    pretrained = str(facts.stages[-1].get("backbone") or "PRETRAINED") if facts.stages else "PRETRAINED"
-    more = {"model_class": facts.model_class, "predict": predict, "call": call, "pretrained": pretrained}
-    return _block(_NETWORK_TASK, facts, **where, **more)
+    if facts.model_class in _CALLS:
+        predict, call = _CALLS[facts.model_class]
+        return _block(_NETWORK_TASK, facts, model_class=facts.model_class, predict=predict, call=call)
+    # Nothing is written on the Hub.
+    place, output = ("embeddings", " --output_dir embeddings") if "/" in facts.name else (facts.name, "")
+    return "\n\n".join(
+        [
+            _block(_NETWORK, facts),
+            f"`tkre hin embed --model {facts.name}{output}` writes the nodes' embeddings, `tkre hin similar --model "
+            f"{place} --node NODE` lists those that are most alike.",
+        ]
+    )

@@ -29,6 +29,8 @@ class PFHINConfig(PretrainedConfig):
         num_features: Numeric features of a node; 0 none.
         text_size: Width of a node's text vector; 0 none.
         profile: Whether a node is known by how many edges of each type it has, either way along each, too.
+        structure: Whether a position is also read by where it stands: rank and degree of its node, hops, visits, and
+            the type of the edge stepped over. Without, it is its node (ids, features, text, profile) and its type.
         aggregation: How nodes of one type in a sequence read each other before the transformer does: ``bilstm``,
             ``mean`` or ``none``.
         hidden_size: H, the transformer's width.
@@ -46,7 +48,7 @@ class PFHINConfig(PretrainedConfig):
         max_hops: Hops from the start that are told apart.
         lambda_mnm: Weight of masked node modeling in pre-training; 0 leaves it out.
         lambda_anp: Weight of adjacent node prediction; 0 leaves it out.
-        label_smoothing: Of masked node modeling.
+        label_smoothing: Of masked node modeling, where no sampled softmax stands in for the whole.
         walk: How the sequences were made that the model was trained on (``walks.WalkSettings``, the kind of rank),
             for those who make it new ones.
         num_labels: Classes of node classification.
@@ -64,6 +66,7 @@ class PFHINConfig(PretrainedConfig):
         num_features: int = 0,
         text_size: int = 0,
         profile: bool = False,
+        structure: bool = True,
         aggregation: str = "mean",
         hidden_size: int = 128,
         num_hidden_layers: int = 3,
@@ -85,6 +88,8 @@ class PFHINConfig(PretrainedConfig):
     ) -> None:
         if aggregation not in ("bilstm", "mean", "none"):
             raise ValueError(f"aggregation is {aggregation!r}: expected bilstm, mean or none")
+        if not (structure or nodes_per_type or num_features or text_size or profile):
+            raise ValueError("structure is off, and there are neither ids nor features nor texts nor profiles to read")
         if nodes_per_type and len(nodes_per_type) != len(node_types):
             raise ValueError(f"{len(nodes_per_type)} nodes_per_type for {len(node_types)} node_types")
         if not 1 <= num_hidden_groups <= num_hidden_layers:
@@ -101,6 +106,7 @@ class PFHINConfig(PretrainedConfig):
         self.num_features = num_features
         self.text_size = text_size
         self.profile = profile
+        self.structure = structure
         self.aggregation = aggregation
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers

@@ -168,6 +168,11 @@ class HeteroGraph:
         forward = np.flatnonzero(self.edge_type < len(self.edge_types))
         return self.rows()[forward], self.indices[forward].astype(np.int64), self.edge_type[forward].astype(np.int64)
 
+    def triples(self) -> IntArray:
+        """Each edge once: head, edge type, tail, ``(edges, 3)``."""
+        src, dst, edge_type = self.edges()
+        return np.stack([src, edge_type, dst], axis=1)
+
     def neighbors(self, node: int) -> NDArray[np.int32]:
         """A node's neighbours in either direction; one with two edges comes twice."""
         return self.indices[self.indptr[node] : self.indptr[node + 1]]

@@ -242,6 +242,7 @@ def out_of_fold(
     num_walks: int = 2,
     seed: int = 0,
     bf16: bool = False,
+    text_embeds: FloatArray | None = None,
 ) -> list[tuple[IntArray, FloatArray]]:
     """For each part of the edges, embeddings of a graph without it: what a link is to be told from.
 
@@ -253,17 +254,18 @@ def out_of_fold(
         num_walks: Neighbourhoods of each node that an embedding is the mean of.
         seed: Of the parts and the walks.
         bf16: Compute in bfloat16.
+        text_embeds: Each node's text vector, for a model that reads them.
 
     Returns:
         For each part the places of its triples, and the embeddings, ``(nodes, 2 · hidden)``.
     """
     order = np.random.default_rng(seed).permutation(len(triples))
-    whole = Neighborhoods(model, graph, seed)
+    whole = Neighborhoods(model, graph, seed, text_embeds)
     found = []
     for rows in np.array_split(order, num_folds):
         heads, _, tails = triples[rows].T
         # Whatever its type: another edge between the same two nodes would give it away.
         rest = graph.without_edges(heads, tails)
-        part = Neighborhoods(model, rest, seed, ranked=(whole.walker.rank, whole.parts))
+        part = Neighborhoods(model, rest, seed, text_embeds, (whole.walker.rank, whole.parts))
         found.append((rows, embed_nodes(model, part, num_walks=num_walks, bf16=bf16, blocks=LINK_BLOCKS)))
     return found

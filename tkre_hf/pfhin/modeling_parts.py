@@ -97,13 +97,14 @@ class NodeEmbeddings(nn.Module):
         self.profile = nn.Linear(2 * len(config.edge_types), hidden, bias=False) if config.profile else None
         self.mask = nn.Parameter(torch.zeros(hidden))
         self.node_type = nn.Embedding(len(config.node_types), hidden)
-        # 0 is the start, which no edge led to; then the edge types, then their reverses.
-        self.edge_type = nn.Embedding(1 + 2 * len(config.edge_types), hidden)
-        self.hops = nn.Embedding(config.max_hops + 1, hidden)
-        # What tells who a node is, and is hidden with it: its rank, one table for each centrality, and its degree.
-        self.rank = nn.Embedding(3 * config.rank_bins, hidden)
-        self.degree = nn.Embedding(DEGREE_BINS, hidden)
-        self.visits = nn.Embedding(VISIT_BINS, hidden)
+        if config.structure:
+            # 0 is the start, which no edge led to; then the edge types, then their reverses.
+            self.edge_type = nn.Embedding(1 + 2 * len(config.edge_types), hidden)
+            self.hops = nn.Embedding(config.max_hops + 1, hidden)
+            # What tells who a node is, and is hidden with it: its rank, one table for each centrality, and its degree.
+            self.rank = nn.Embedding(3 * config.rank_bins, hidden)
+            self.degree = nn.Embedding(DEGREE_BINS, hidden)
+            self.visits = nn.Embedding(VISIT_BINS, hidden)
         self.aggregate = Aggregation(config)
         self.norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -119,8 +120,10 @@ class NodeEmbeddings(nn.Module):
     ) -> Tensor:
         """What a node is known by, wherever it stands: ``(..., hidden)``; arguments as in ``PFHINModel.forward``."""
         bins = self.config.rank_bins
-        binned = (ranks * bins).long().clamp(0, bins - 1) + bins * torch.arange(3, device=ranks.device)
-        content = self.rank(binned).sum(-2) + self.degree(log_bins(degrees, DEGREE_BINS))
+        content: Tensor = self.mask.new_zeros(())
+        if self.config.structure:
+            binned = (ranks * bins).long().clamp(0, bins - 1) + bins * torch.arange(3, device=ranks.device)
+            content = self.rank(binned).sum(-2) + self.degree(log_bins(degrees, DEGREE_BINS))
         if self.ids is not None:
             if node_ids is None:
                 raise ValueError("node_ids are needed: this model has node embeddings")
@@ -151,13 +154,14 @@ class NodeEmbeddings(nn.Module):
     ) -> Tensor:
         if node_mask is not None:
             content = torch.where(node_mask.unsqueeze(-1), self.mask.to(content.dtype), content)
-        states = (
-            content
-            + self.node_type(node_types)
-            + self.edge_type(edge_types)
-            + self.hops(hops.clamp(max=self.config.max_hops))
-            + self.visits(log_bins(visits, VISIT_BINS))
-        )
+        states = content + self.node_type(node_types)
+        if self.config.structure:
+            states = (
+                states
+                + self.edge_type(edge_types)
+                + self.hops(hops.clamp(max=self.config.max_hops))
+                + self.visits(log_bins(visits, VISIT_BINS))
+            )
         return self.dropout(self.norm(states + self.aggregate(states, node_types, attention_mask)))
 
 

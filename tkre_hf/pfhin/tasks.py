@@ -89,7 +89,12 @@ def similarity_search(
 
     Returns:
         ``precision_at_10`` (or whatever k is) and ``similarity_auc``, in percent.
+
+    Raises:
+        ValueError: There are too few nodes to have so many neighbours each.
     """
+    if len(vectors) <= k:
+        raise ValueError(f"the nearest {k} of a node are sought among {len(vectors)} labelled nodes: more are needed")
     faiss = import_faiss()
     rows = np.ascontiguousarray(unit_rows(vectors), np.float32)
     index = faiss.IndexFlatIP(rows.shape[1])

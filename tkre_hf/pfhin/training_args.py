@@ -27,7 +27,13 @@ class PFHINTrainingArguments(TrainingArguments):
         default=0.1, metadata={"help": "Warm-up: a number of steps, or below 1 their share of all steps."}
     )
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Pairs of nodes per process and step."})
-    mask_rate: float = field(default=0.3, metadata={"help": "Share of nodes that masked node modeling asks for."})
+    mask_rate: float = field(
+        default=0.3,
+        metadata={
+            "help": "Share of nodes that masked node modeling asks for. 0.15 is usual in texts; the figures of "
+            "docs/results/pfhin.md are measured with 0.3."
+        },
+    )
     hidden_share: float = field(default=HIDDEN_SHARE, metadata={"help": "Share of these that are hidden."})
     replaced_share: float = field(
         default=REPLACED_SHARE, metadata={"help": "Share of these that another node of the type stands in for."}
@@ -37,7 +43,11 @@ class PFHINTrainingArguments(TrainingArguments):
         metadata={"help": f"Kinds of nodes that aren't adjacent, drawn alike, of: {', '.join(NEGATIVES)}."},
     )
     sampled_softmax_above: int = field(
-        default=100_000, metadata={"help": "With more nodes, masked ones are told from a sample of their type."}
+        default=100_000,
+        metadata={
+            "help": "With more nodes, masked ones are told from a sample of their type, and label_smoothing has no "
+            "effect."
+        },
     )
     num_sampled: int = field(default=1024, metadata={"help": "Nodes of that sample, for each type."})
     hub_strategy: str = field(
