@@ -103,8 +103,9 @@ def _link_figures(args: EvaluateArguments, graph: HeteroGraph) -> tuple[dict[str
     """Figures of links, how many true ones they are of, and what PF-HIN's states count for."""
     # By the graph's own numbers, whatever became of the tables that it was made of.
     src, dst, edge_type = graph.edges()
+    node_type = graph.node_type.astype(np.int64)
     tables = HINTables(
-        list(graph.node_ids), list(graph.node_types), graph.node_type, list(graph.edge_types), src, dst, edge_type
+        list(graph.node_ids), list(graph.node_types), node_type, list(graph.edge_types), src, dst, edge_type
     )
     valid, test = (_true_among(str(path), tables) for path in (args.valid_links, args.test_links))
     check_held_out(graph, valid, test)

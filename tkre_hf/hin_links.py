@@ -159,9 +159,9 @@ def link_scorers(
         path = output_folder(model, output_dir) / LINKS
         path.parent.mkdir(parents=True, exist_ok=True)
         state = _train(model, graph, size, epochs, seed)
-        part = path.with_name(f".{LINKS}.{os.getpid()}")
-        save_file(state, part, {"settings": known})
-        part.replace(path)
+        unfinished = path.with_name(f".{LINKS}.{os.getpid()}")
+        save_file(state, unfinished, {"settings": known})
+        unfinished.replace(path)
     scorers = []
     for part in _PARTS:
         vectors = ComplEx(graph.num_nodes, len(graph.edge_types), size)
