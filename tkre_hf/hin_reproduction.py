@@ -28,6 +28,7 @@ from tkre_hf.hin_baselines import (
     meta_path_features,
     metapath2vec,
 )
+from tkre_hf.hin_links import scorer_figures
 from tkre_hf.hin_rgcn import rgcn
 from tkre_hf.hin_tasks import frozen_scores, split_of
 from tkre_hf.hin_training import (
@@ -43,7 +44,7 @@ from tkre_hf.pfhin.graph import HeteroGraph
 from tkre_hf.pfhin.inputs import edge_profiles
 from tkre_hf.pfhin.links import LINK_BLOCKS, ComplEx, LinkScorer, MixedScorer, mix, out_of_fold, train_complex
 from tkre_hf.pfhin.modeling_pfhin import PFHINPreTrainedModel
-from tkre_hf.pfhin.tasks import link_scores, ranking_scores
+from tkre_hf.pfhin.tasks import link_scores
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 from tkre_hf.precision import bf16_supported
 
@@ -88,6 +89,7 @@ PFHIN: dict[str, dict[str, Any]] = {
     "PF-HIN, no factorization": {"embedding_size": None},
     "PF-HIN, uniform walk": {"walk_tau": 0.0},
     "PF-HIN, rank = degree": {"rank": "degree"},
+    "PF-HIN, ids only": {"structure": False, "profile": False},
     "PF-HIN, no ids": {"ids": False, "init": "random"},
     "PF-HIN, Bi-LSTM": {"aggregation": "bilstm"},
 }
@@ -259,39 +261,30 @@ def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tu
     network = Path(args.data_dir) / benchmark.network
     tables, graph = load_network(NetworkArguments(str(network)))
     valid, test = (read_links(network / f"links_{part}.csv", tables) for part in ("valid", "test"))
-    asked = [np.stack([part.src, part.edge_type, part.dst], axis=1) for part in (valid, test)]
-    triples = _triples(graph)
-    held_out, true = (each[part.label == 1] for each, part in zip(asked, (valid, test), strict=True))
-    known, extra = np.concatenate([triples, held_out]), {}
-    start = time.process_time()
-    minutes = 0.0
+    triples, held_out, true = graph.triples(), valid.triples[valid.label == 1], test.triples[test.label == 1]
+    minutes, extra, start = 0.0, {}, time.process_time()
     if name == "link heuristics + LR":
         heuristics = LinkHeuristics(graph, triples, seed)
-        scored, ranked = [heuristics.links(part) for part in asked], {}
+        told, asked = (heuristics.links(part.triples) for part in (valid, test))
+        found = link_scores(asked, test.label, test.edge_type, (told, valid.label, valid.edge_type))
     else:
-        every = np.concatenate([known, true])
         scorer: LinkScorer | MixedScorer
         scorer, minutes = _complex(graph, triples, key, seed, args)
         if name in PFHIN:
             folder, costs = train(name, key, seed, (), args)
             minutes += costs["cpu_minutes"]
             start = time.process_time()
-            model = load_model(folder)
+            model, kinds = load_model(folder), len(graph.edge_types)
             folds = out_of_fold(model, graph, triples, seed=seed)
             states = embed_nodes(model, neighborhoods_of(folder, model, seed), blocks=LINK_BLOCKS)
-            kinds = len(graph.edge_types)
             on_top = train_complex(triples, graph.num_nodes, kinds, epochs=10, folds=folds, own=False, seed=seed)
             alone = LinkScorer(on_top, states)
-            scorer = mix(scorer, alone, held_out, known, graph.num_nodes)
-            extra = {
-                "weight_of_states": scorer.weight,
-                "mrr_of_states": ranking_scores(alone.tails, alone.heads, true, every, graph.num_nodes)["mrr"],
-            }
-        scored = [scorer.links(*part.T) for part in asked]
-        ranked = ranking_scores(scorer.tails, scorer.heads, true, every, graph.num_nodes)
+            scorer = mix(scorer, alone, held_out, np.concatenate([triples, held_out]), graph.num_nodes)
+            extra["weight_of_states"] = scorer.weight
+            extra["mrr_of_states"] = scorer_figures(alone, graph, valid, test)["mrr"]
+        found = scorer_figures(scorer, graph, valid, test)
     minutes += (time.process_time() - start) / 60
-    judged = link_scores(scored[1], test.label, test.edge_type, (scored[0], valid.label, valid.edge_type))
-    return {**ranked, **judged, **extra}, minutes, len(true)
+    return {**found, **extra}, minutes, len(true)
 
 
 def _complex(
@@ -308,11 +301,6 @@ def _complex(
     with safe_open(file, "pt") as tensors:
         model.load_state_dict({name: tensors.get_tensor(name) for name in tensors.keys()})
         return LinkScorer(model.eval()), float(tensors.metadata()["minutes"])
-
-
-def _triples(graph: HeteroGraph) -> NDArray[np.int64]:
-    src, dst, kind = graph.edges()
-    return np.stack([src, kind, dst], axis=1)
 
 
 def measure(name: str, key: str, args: ReproduceArguments) -> list[Row]:
