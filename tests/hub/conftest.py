@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import transformers
-from huggingface_hub import constants, hf_api
+from huggingface_hub import constants, file_download, hf_api
 from huggingface_hub.utils import _http
 
 from tkre_hf.training import (
@@ -69,6 +69,10 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def to(url: str) -> None:
         monkeypatch.setattr(constants, "ENDPOINT", url)
+        # What a file's address is made of, which up to hub 0.x another module has for itself.
+        for module in (constants, file_download):
+            template = url + "/{repo_id}/resolve/{revision}/{filename}"
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", TOKEN)

@@ -20,6 +20,7 @@ from tkre_hf.finetuning import train_relations
 from tkre_hf.hub.facts import CardFacts, count_parameters
 from tkre_hf.hub.marks import is_edited
 from tkre_hf.hub.model_card import metadata, setting_in_words, write_card
+from tkre_hf.hub.publish import push_trained
 from tkre_hf.kshot import _file_digest
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
@@ -301,8 +302,36 @@ def test_a_trainer_without_a_name_pushes_a_card_with_the_whole_one(
     online(hub.url)
     trainer = bare_trainer(tmp_path / "bare", backbone, records, push_to_hub=True, hub_token=TOKEN)
     trainer.train()
+    # A Trainer publishes what `tkre push` does, and no more: codecarbon's table has the place.
+    (tmp_path / "bare" / "emissions.csv").write_text("emissions,country_name\n0.1,Elbonia\n")
     trainer.push_to_hub()
+    assert "emissions.csv" not in hub.repos["models", "ada/bare"].branches["main"]
     assert b'from_pretrained("ada/bare")' in hub.repos["models", "ada/bare"].branches["main"]["README.md"]
+
+
+def test_a_trainer_keeps_a_card_that_a_person_edited_on_the_hub(
+    backbone: Path,
+    records: list[dict[str, Any]],
+    tmp_path: Path,
+    hub: Hub,
+    online: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    online(hub.url)
+    settings = {"push_to_hub": True, "hub_model_id": "ada/bare", "hub_token": TOKEN, "hub_revision": "v2"}
+    trainer = bare_trainer(tmp_path / "bare", backbone, records, **settings)
+    trainer.push_to_hub("first")
+    repo = hub.repos["models", "ada/bare"]
+    assert "model.safetensors" in repo.branches["v2"] and "model.safetensors" not in repo.branches["main"]
+    repo.branches["v2"]["README.md"] = b"# Mine\n"
+    caplog.clear()
+    # As its save_model does with push_to_hub, and a stage's end.
+    (tmp_path / "bare" / "notes.txt").write_text("new")
+    trainer.push_to_hub("second", blocking=False).result()
+    assert repo.branches["v2"]["README.md"] == b"# Mine\n" and repo.messages == ["first", "second"]
+    push_trained(trainer.args, tmp_path / "bare")
+    assert repo.branches["v2"]["README.md"] == b"# Mine\n"
+    assert sum("README.md of ada/bare was edited by a person" in text for text in caplog.messages) == 2
 
 
 def test_a_trainer_that_would_publish_pickles_is_refused(

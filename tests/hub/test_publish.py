@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import CommitOperationAdd, ModelCard
+from huggingface_hub.errors import EntryNotFoundError
 
 from tkre_hf.cli import main
 from tkre_hf.errors import TkreError
@@ -30,9 +31,10 @@ class FakeApi:
 
     endpoint = "fake"
 
-    def __init__(self, private: bool = False) -> None:
+    def __init__(self, private: bool = False, card: str | None = None) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.private = private
+        self.card = card
 
     def whoami(self) -> dict[str, Any]:
         self.calls.append(("whoami", {}))
@@ -47,6 +49,14 @@ class FakeApi:
 
     def create_branch(self, repo_id: str, **given: Any) -> None:
         self.calls.append(("create_branch", {"repo_id": repo_id, **given}))
+
+    def hf_hub_download(self, repo_id: str, filename: str, local_dir: str, **given: Any) -> str:
+        self.calls.append(("hf_hub_download", {"repo_id": repo_id, "filename": filename, **given}))
+        if self.card is None:
+            raise EntryNotFoundError("404")
+        path = Path(local_dir, filename)
+        path.write_text(self.card)
+        return str(path)
 
     def create_commit(
         self, repo_id: str, operations: list[CommitOperationAdd], create_pr: bool, **given: Any
@@ -63,9 +73,9 @@ def test_one_commit_of_what_a_model_needs(checkpoint: Path) -> None:
         (checkpoint / name).write_text("{}")
     api: Any = FakeApi()
     assert publish(PushArguments(str(checkpoint), "my-model"), api) == "commit"
-    assert [name for name, _ in api.calls] == ["whoami", "create_repo", "create_commit"]
+    assert [name for name, _ in api.calls] == ["whoami", "create_repo", "hf_hub_download", "create_commit"]
     assert api.calls[1][1] == {"repo_id": "my-model", "repo_type": "model", "private": None, "exist_ok": True}
-    commit = api.calls[2][1]
+    commit = api.calls[-1][1]
     assert (commit["repo_id"], commit["revision"], commit["create_pr"]) == (f"{USER}/my-model", None, False)
     needed = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "training_data.json"}
     code = {"configuration_tkre.py", "modeling_tkre.py", "modeling_parts.py", "processing_tkre.py", "markers.py"}
@@ -380,6 +390,71 @@ def test_a_card_that_a_person_wrote_goes_out_as_it_is(
     (checkpoint / "README.md").write_text(mine)
     assert main(["push", str(checkpoint), "ada/m", "--license", "apache-2.0"]) == 0
     assert hub.repos["models", "ada/m"].branches["main"]["README.md"].decode() == mine
+
+
+KEPT = "README.md of ada/m was edited by a person and stays as it is; --overwrite_card of `tkre push` replaces it"
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_a_card_that_a_person_edited_on_the_hub_stays(
+    kind: Any, checkpoint: Path, records: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = checkpoint
+    if kind == "dataset":
+        folder = checkpoint.parent / "knowledge"
+        folder.mkdir()
+        (folder / "records.jsonl").write_text(json.dumps(records[0]) + "\n")
+    args = PushArguments(str(folder), "ada/m", kind, revision="v2")
+    ours = collect(args).files["README.md"]
+    assert isinstance(ours, bytes)
+    for there, is_sent in (
+        (None, True),
+        (ours.decode(), True),
+        (ours.decode().replace("\n", "\r\n"), True),
+        (ours.decode().replace("## Limits\n", "## Limits\n\n- And mine.\n"), False),
+        ("---\nlicense: mit\n---\n", False),
+    ):
+        caplog.clear()
+        api: Any = FakeApi(card=there)
+        publish(args, api)
+        asked = {"repo_id": "ada/m", "filename": "README.md", "repo_type": kind, "revision": "v2"}
+        assert ("hf_hub_download", asked) in api.calls
+        assert ("README.md" in api.calls[-1][1]["paths"]) is is_sent and len(api.calls[-1][1]["paths"]) >= is_sent
+        assert caplog.messages == ([] if is_sent else [KEPT])
+    api = FakeApi(card="# Mine\n")
+    publish(PushArguments(str(folder), "ada/m", kind, overwrite_card=True), api)
+    assert "README.md" in api.calls[-1][1]["paths"] and "hf_hub_download" not in dict(api.calls)
+
+
+def test_a_card_edited_on_the_hub_stays_by_its_own_routes(
+    checkpoint: Path, hub: Hub, online: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    online(hub.url)
+    command = ["push", str(checkpoint), "ada/m"]
+    assert main(command) == 0 and not caplog.messages
+    files = hub.repos["models", "ada/m"].branches["main"]
+    mine = files["README.md"] + b"\nPS\n"
+    files["README.md"] = mine
+    (checkpoint / "notes.txt").write_text("new")
+    assert main([*command, "--license", "mit"]) == 0
+    files = hub.repos["models", "ada/m"].branches["main"]
+    assert files["README.md"] == mine and files["notes.txt"] == b"new" and caplog.messages == [KEPT]
+    # Another branch has a card of its own; and one's own card goes out once more only where that is said.
+    (checkpoint / "README.md").write_text("---\nlicense: mit\n---\n\n# Mine here\n")
+    assert main(command) == 0
+    assert hub.repos["models", "ada/m"].branches["main"]["README.md"] == mine
+    assert main([*command, "--overwrite_card"]) == 0
+    assert hub.repos["models", "ada/m"].branches["main"]["README.md"].endswith(b"# Mine here\n")
+
+
+def test_a_hub_that_does_not_tell_its_card_gets_none(
+    checkpoint: Path, hub: Hub, online: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    online(hub.url)
+    hub.faults["resolve/main/README.md"] = (501, {"error": "down"})
+    assert main(["push", str(checkpoint), "ada/m"]) == 2
+    assert "the Hub failed (501): push again later" in capsys.readouterr().err
+    assert set(hub.repos["models", "ada/m"].branches["main"]) == {".gitattributes"}
 
 
 FAULTS = [

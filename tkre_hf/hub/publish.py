@@ -9,12 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
+    LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -56,6 +59,9 @@ class PushArguments:
     with_gold: bool = field(
         default=False,
         metadata={"help": "Of generated knowledge publish train.jsonl too, with your labelled rows in it."},
+    )
+    overwrite_card: bool = field(
+        default=False, metadata={"help": "Replace the repository's card even where a person edited it there."}
     )
     dry_run: bool = field(default=False, metadata={"help": "List the files and their sizes; send and write nothing."})
 
@@ -133,7 +139,7 @@ def _card(args: PushArguments) -> str | None:
 
 
 def publish(args: PushArguments, api: HfApi | None = None) -> str:
-    """Publishes a folder in one commit.
+    """Publishes a folder in one commit; a card that a person edited on the Hub stays, with a warning.
 
     Args:
         args: What, and where.
@@ -161,6 +167,13 @@ def publish(args: PushArguments, api: HfApi | None = None) -> str:
             )
         if args.revision is not None and not args.create_pr:
             api.create_branch(repo, branch=args.revision, repo_type=args.repo_type, exist_ok=True)
+        if not args.overwrite_card and _is_kept(_remote_card(api, repo, args), upload.files[CARD]):
+            logger.warning(
+                "%s of %s was edited by a person and stays as it is; --overwrite_card of `tkre push` replaces it",
+                CARD,
+                repo,
+            )
+            upload = replace(upload, files={name: entry for name, entry in upload.files.items() if name != CARD})
         commit = api.create_commit(
             repo,
             [CommitOperationAdd(name, content) for name, content in upload.files.items()],
@@ -172,6 +185,44 @@ def publish(args: PushArguments, api: HfApi | None = None) -> str:
     return str(commit.pr_url or commit.commit_url)
 
 
+def _remote_card(api: HfApi, repo: str, args: PushArguments) -> str | None:
+    """The card that stands in the repository and revision that is committed to; ``None`` where there is none."""
+    with TemporaryDirectory() as folder:
+        try:
+            path = api.hf_hub_download(repo, CARD, repo_type=args.repo_type, revision=args.revision, local_dir=folder)
+        except LocalEntryNotFoundError as error:
+            # Not that there is none: it couldn't be asked for.
+            raise (error.__cause__ or error) from None
+        except EntryNotFoundError:
+            return None
+        # What is no UTF-8 was not written here.
+        return Path(path).read_text("utf-8", errors="replace")
+
+
+def _is_kept(there: str | None, new: Path | bytes) -> bool:
+    """Whether a repository's card is a person's, and another one than what would take its place."""
+    if there is None or not is_edited(there):
+        return False
+    text = new.decode() if isinstance(new, bytes) else new.read_text("utf-8")
+    return text.splitlines() != there.splitlines()
+
+
+def push_arguments(training_args: TrainingArguments, folder: Path, **given: Any) -> PushArguments:
+    """How a training's settings have its model published.
+
+    Args:
+        training_args: The settings.
+        folder: Holds the model.
+        **given: Further fields; ``None`` is none.
+    """
+    asked = {
+        "repo": training_args.hub_model_id or folder.resolve().name,
+        "private": bool(training_args.hub_private_repo),
+        "revision": training_args.hub_revision,
+    }
+    return PushArguments(str(folder), **{**asked, **{name: v for name, v in given.items() if v is not None}})
+
+
 def push_trained(training_args: TrainingArguments, folder: Path) -> None:
     """Publishes what a stage has trained, where its settings ask for it (``push_to_hub``).
 
@@ -180,12 +231,7 @@ def push_trained(training_args: TrainingArguments, folder: Path) -> None:
     """
     if not training_args.push_to_hub:
         return
-    args = PushArguments(
-        str(folder),
-        training_args.hub_model_id or folder.resolve().name,
-        private=bool(training_args.hub_private_repo),
-        revision=training_args.hub_revision,
-    )
+    args = push_arguments(training_args, folder)
     logger.info("published: %s", publish(args, HfApi(token=training_args.hub_token)))
 
 

@@ -1,4 +1,4 @@
-"""The families' trainers, with the project's own card in their ``push_to_hub``."""
+"""The families' trainers, with the project's own card and publishing in their ``push_to_hub``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi
 from transformers import Trainer
 
 from tkre_hf.card_trainer import CardTrainer
 from tkre_hf.hub.model_card import write_card
+from tkre_hf.hub.publish import publish, push_arguments
 from tkre_hf.pfhin.trainer import PFHINTrainer
 from tkre_hf.places import without_folders
 from tkre_hf.stage_settings import stage_settings
 from tkre_hf.tkre.trainer import MSLMTrainer, RelationTrainer, SCLTrainer
 
-__all__ = ["MSLMTrainer", "PFHINTrainer", "RelationTrainer", "SCLTrainer", "write_trainer_card"]
+__all__ = ["MSLMTrainer", "PFHINTrainer", "RelationTrainer", "SCLTrainer", "publish_trainer", "write_trainer_card"]
 
 
 def write_trainer_card(trainer: Trainer, wishes: dict[str, Any]) -> None:
@@ -53,8 +55,25 @@ def write_trainer_card(trainer: Trainer, wishes: dict[str, Any]) -> None:
     )
 
 
+def publish_trainer(trainer: Trainer, asked: dict[str, Any]) -> Any:
+    """Publishes a trainer's output folder.
+
+    Args:
+        trainer: Any of the project's.
+        asked: Arguments of its ``push_to_hub``: ``message``, ``blocking``, ``token``, ``revision``, ``private``.
+
+    Raises:
+        TkreError: As :func:`~tkre_hf.hub.publish.publish`; the model is saved all the same.
+    """
+    asked = dict(asked)
+    api, blocking = HfApi(token=asked.pop("token")), asked.pop("blocking")
+    args = push_arguments(trainer.args, Path(str(trainer.args.output_dir)), repo=trainer.hub_model_id, **asked)
+    return publish(args, api) if blocking else api.run_as_future(publish, args, api)
+
+
 def _words(value: str | Sequence[str] | None) -> list[str]:
     return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 CardTrainer.card_writer = staticmethod(write_trainer_card)
+CardTrainer.publisher = staticmethod(publish_trainer)
