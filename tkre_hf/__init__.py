@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tkre_hf.data.tacred import Tacred
     from tkre_hf.evaluation.metrics import SemEvalMacroF1, TacredMicroF1
     from tkre_hf.hub.model_card import write_card
+    from tkre_hf.hub.pipelines import RelationExtractionPipeline
     from tkre_hf.hub.publish import PushArguments, publish
     from tkre_hf.hub.trainers import MSLMTrainer, PFHINTrainer, RelationTrainer, SCLTrainer
     from tkre_hf.pfhin.configuration_pfhin import PFHINConfig
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
         TKREForPreTraining,
         TKREModel,
     )
-    from tkre_hf.tkre.pipeline import RelationExtractionPipeline
     from tkre_hf.tkre.processing_tkre import TKREProcessor
     from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingArguments, SCLTrainingArguments
 
@@ -101,6 +101,7 @@ _MODULES = {
     "data.tacred": ("Tacred",),
     "evaluation.metrics": ("SemEvalMacroF1", "TacredMicroF1"),
     "hub.model_card": ("write_card",),
+    "hub.pipelines": ("RelationExtractionPipeline",),
     "hub.publish": ("PushArguments", "publish"),
     "hub.trainers": ("MSLMTrainer", "PFHINTrainer", "RelationTrainer", "SCLTrainer"),
     "pfhin.configuration_pfhin": ("PFHINConfig",),
@@ -117,7 +118,6 @@ _MODULES = {
     "tkre.configuration_tkre": ("TKREConfig",),
     "tkre.modeling_classification": ("TKREForRelationClassification",),
     "tkre.modeling_tkre": ("TKREForFewShotClassification", "TKREForMaskedSpanLM", "TKREForPreTraining", "TKREModel"),
-    "tkre.pipeline": ("RelationExtractionPipeline",),
     "tkre.processing_tkre": ("TKREProcessor",),
     "tkre.training_args": ("MSLMTrainingArguments", "RelationTrainingArguments", "SCLTrainingArguments"),
 }

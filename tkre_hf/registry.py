@@ -34,7 +34,7 @@ TASKS = {
     "relation-extraction": (
         "tkre",
         "text",
-        "tkre_hf.tkre.pipeline.RelationExtractionPipeline",
+        "tkre_hf.hub.pipelines.RelationExtractionPipeline",
         "tkre_hf.tkre.loading.RelationExtractionModel",
     )
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,8 @@ from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import markdown
 from tkre_hf.parsing import ArgumentsError, Main, run_action
 from tkre_hf.tkre.inputs import Sentence, read_sentence
-from tkre_hf.tkre.loading import load_pipeline, optional_file
+from tkre_hf.tkre.loading import load_pipeline
 from tkre_hf.tkre.pipeline import RelationExtractionPipeline
-from tkre_hf.training_data import TRAINING_DATA
 
 _DESCRIPTION = """The relations that a checkpoint knows: by labelled sentences, by descriptions, or by both.
 
@@ -215,20 +213,10 @@ def _save(pipe: RelationExtractionPipeline, args: _ChangeArguments) -> int:
                 pipe.save_relations(folder)
             else:
                 pipe.save_pretrained(folder)
-                _copy_training_data(args.model, folder)
     except OSError as error:
         raise TkreError(f"cannot write to {folder}: {error.strerror or error}") from error
     print(f"{_table(pipe)}\n\nWritten to {folder}")
     return 0
-
-
-def _copy_training_data(model: str, folder: Path) -> None:
-    """What the checkpoint was trained on holds of its copy too; what an earlier one in the folder was doesn't."""
-    source = optional_file(model, TRAINING_DATA)
-    if source is None:
-        (folder / TRAINING_DATA).unlink(missing_ok=True)
-    else:
-        shutil.copyfile(source, folder / TRAINING_DATA)
 
 
 def _table(pipe: RelationExtractionPipeline) -> str:

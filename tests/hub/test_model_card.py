@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
+from transformers import pipeline
+from transformers.integrations import integration_utils
 
 import tkre_hf
 from tkre_hf.cli import main
+from tkre_hf.data.hin import write_hin
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import Row, read_rows, write_rows
 from tkre_hf.finetuning import train_relations
 from tkre_hf.hub.facts import CardFacts, count_parameters
 from tkre_hf.hub.marks import is_edited
 from tkre_hf.hub.model_card import metadata, setting_in_words, write_card
-from tkre_hf.hub.publish import push_trained
+from tkre_hf.hub.publish import PushArguments, collect, push_trained
 from tkre_hf.kshot import _file_digest
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
@@ -28,6 +33,7 @@ from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingAr
 from tkre_hf.training import MSLMStageArguments, SCLStageArguments, SCLTrainingArguments, train_mslm, train_scl
 from tkre_hf.training_data import RelationStageArguments
 
+from ..pfhin.conftest import make_tables
 from .conftest import QUICK, TOKEN
 from .server import Hub
 
@@ -183,8 +189,8 @@ def test_relations_that_a_model_was_taught(
     fit = ["relations", "fit", "--model", str(checkpoint), "--relation_info", str(corpus_files[1])]
     assert main([*fit, "--output", str(folder)]) == 0
     assert (folder / "training_data.json").read_bytes() == (checkpoint / "training_data.json").read_bytes()
-    assert main(["card", str(folder)]) == 0
     card = load(folder)
+    assert not is_edited(str(card))
     assert "few-shot" in card.data.tags and "This is a few-shot relation extractor" in card.text
     assert (
         column(card, "tau") == ["", "0.2"] and "| capital " in card.text and "city that rules a country" in card.text
@@ -201,6 +207,67 @@ def test_relations_that_a_model_was_taught(
     (folder / "model.safetensors").unlink()
     with pytest.raises(TkreError, match="holds no model"):
         write_card(folder)
+
+
+def test_a_pipeline_s_card_follows_its_relations(checkpoint: Path, tmp_path: Path) -> None:
+    def taught(folder: Path) -> set[str]:
+        lines = load(folder).text.partition("## Use")[2].partition("## Results")[0].splitlines()
+        return {line.split("|")[1].strip() for line in lines if line.startswith("| ") and "---" not in line}
+
+    write_rows(checkpoint / "results.json", [ROW])
+    assert main(["card", str(checkpoint), "--license", "mit", "--tags", "mine"]) == 0
+    pipe: Any = pipeline("relation-extraction", model=str(checkpoint))
+    folder = tmp_path / "copy"
+    pipe.fit(descriptions={"capital": "city that rules a country", "spouse": ""}).save_pretrained(folder)
+    # A copy was trained and measured as the checkpoint was, and has its licence.
+    card = load(folder)
+    assert (card.data.license, card.data.eval_results[0].metric_value) == ("mit", 88.5) and "mine" in card.data.tags
+    assert taught(folder) == {"relation", "capital", "spouse"}
+    pipe.add("mother", description="a woman who has a child").save_relations(folder)
+    assert "mother" in taught(folder)
+    assert main(["relations", "remove", "--model", str(folder), "--relation", "spouse"]) == 0
+    assert "mother" in taught(folder) and "spouse" not in taught(folder)
+    assert not (folder / "README.generated.md").exists()
+    # A person's card stays, and what is stated there holds of a copy.
+    mine = str(load(folder)).replace("license: mit", "license: cc-by-nc-4.0")
+    (folder / "README.md").write_text(mine)
+    command = ["relations", "add", "--model", str(folder), "--relation", "author"]
+    assert main(command) == 0
+    assert (folder / "README.md").read_text() == mine and "| author " in (folder / "README.generated.md").read_text()
+    assert main(["relations", "remove", *command[2:], "--output", str(tmp_path / "further")]) == 0
+    assert load(tmp_path / "further").data.license == "cc-by-nc-4.0"
+
+
+def test_relations_beside_no_model_need_no_card(checkpoint: Path, tmp_path: Path) -> None:
+    pipe: Any = pipeline("relation-extraction", model=str(checkpoint))
+    pipe.fit(descriptions={"capital": "city"}).save_relations(tmp_path)
+    assert not (tmp_path / "README.md").exists()
+
+
+def test_figures_that_came_from_elsewhere_hold_on(checkpoint: Path, tmp_path: Path) -> None:
+    rows = [
+        ROW,
+        Row("fewrel_val_wiki", "another", "5w1s", "accuracy", 12.0),
+        Row("fewrel_val_wiki", "theirs", "5w1s", "accuracy", 70.0, published=True, source="a paper"),
+    ]
+    write_rows(tmp_path / "rows.json", rows)
+    # Figures beside it that the model would have otherwise.
+    write_rows(checkpoint / "demo.json", [replace(ROW, system="stage 1 + 2", value=1.0)])
+    command = ["card", str(checkpoint)]
+    assert main([*command, "--results", str(tmp_path / "rows.json"), "--system", "mine"]) == 0
+    first = load(checkpoint)
+    assert first.data.eval_results[0].metric_value == 88.5 and "theirs (a paper)" in first.text
+    assert main(command) == 0
+    assert load(checkpoint).content == first.content
+    sent = collect(PushArguments(str(checkpoint), "ada/m")).files["README.md"]
+    assert isinstance(sent, bytes) and ModelCard(sent.decode()).data.eval_results[0].metric_value == 88.5
+    # Others of the same system join them, another's don't.
+    write_rows(tmp_path / "more.json", [Row("fewrel_val_pubmed", "mine", "5w1s", "accuracy", 70.9)])
+    assert main([*command, "--results", str(tmp_path / "more.json")]) == 0
+    assert [result.metric_value for result in load(checkpoint).data.eval_results] == [88.5, 70.9]
+    with pytest.raises(TkreError, match=r"results\.json has figures of 'mine', and .*rows\.json those of 'another'"):
+        write_card(checkpoint, tmp_path / "rows.json", "another")
+    assert [row.value for row in read_rows(checkpoint / "results.json")] == [88.5, 70.0, 70.9]
 
 
 def test_a_card_that_nobody_edited_is_refreshed(checkpoint: Path) -> None:
@@ -224,6 +291,35 @@ def test_what_codecarbon_measured_is_told(checkpoint: Path) -> None:
     (checkpoint / "emissions.csv").write_text("a,b\n1,2\n")
     with pytest.raises(TkreError, match=r"emissions\.csv isn't codecarbon's"):
         write_card(checkpoint)
+
+
+class FakeTracker:
+    """codecarbon's, as transformers calls it."""
+
+    def __init__(self, output_dir: str) -> None:
+        self.file = Path(output_dir) / "emissions.csv"
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self.file.write_text("emissions,country_name,cpu_model,gpu_model\n0.002,Elbonia,A processor,\n")
+
+
+def test_codecarbon_measures_either_family(
+    corpus_files: tuple[Path, Path], backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "codecarbon", SimpleNamespace(EmissionsTracker=FakeTracker))
+    monkeypatch.setattr(integration_utils, "is_codecarbon_available", lambda: True)
+    write_hin(make_tables(), tmp_path / "network")
+    common = ["--max_steps", "1", "--use_cpu", "--bf16", "false", "--save_strategy", "no", "--report_to", "codecarbon"]
+    stage = ["--sources", str(corpus_files[0]), "--backbone", str(backbone), "--max_length", "64"]
+    assert main(["train", "stage1", *stage, "--output_dir", str(tmp_path / "text"), *common]) == 0
+    network = ["--network", str(tmp_path / "network"), "--rank", "degree", "--hidden_size", "16"]
+    assert main(["hin", "pretrain", *network, "--output_dir", str(tmp_path / "nodes"), *common]) == 0
+    for folder in (tmp_path / "text", tmp_path / "nodes"):
+        assert load(folder).data["co2_eq_emissions"]["emissions"] == pytest.approx(2.0)
+        assert "emissions.csv" in collect(PushArguments(str(folder), "ada/m")).at_home
 
 
 def test_licence_and_base_are_stated_where_they_are_known() -> None:

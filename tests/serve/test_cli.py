@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 from tkre_hf.cli import main
 from tkre_hf.serve.cli import ServeArguments, load, model_card
+from tkre_hf.serve.space import _front_matter
 
 from ..conftest import RELATIONS
 from .conftest import CARD
@@ -102,6 +103,27 @@ def test_a_checkpoint_without_a_card_has_none(checkpoint: Path, tmp_path: Path) 
     assert model_card(str(tmp_path)) is None
 
 
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: cc-by-nc-4.0\n---\n\n# Mine\n", "cc-by-nc-4.0"),
+        ("# No metadata\n", None),
+        ("---\nlicense: [\n---\n", None),
+        (None, None),
+        ("the Hub's", "apache-2.0"),
+    ],
+)
+def test_a_space_has_its_checkpoint_s_licence(
+    card: str | None, licence: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tkre_hf.serve.space._gradio_version", lambda: "6.0.0")
+    is_folder = card != "the Hub's"
+    if is_folder and card is not None:
+        (tmp_path / "README.md").write_text(card)
+    front = _front_matter(str(tmp_path) if is_folder else "ada/m", is_folder)
+    assert yaml.safe_load(front.strip().strip("-")).get("license") == licence
+
+
 def test_a_space_has_all_that_it_needs(
     checkpoint: Path, corpus_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,7 +136,7 @@ def test_a_space_has_all_that_it_needs(
 
     front, _, text = (space / "README.md").read_text().removeprefix("---\n").partition("---\n")
     settings = yaml.safe_load(front)
-    assert settings["sdk"] == "gradio" and settings["app_file"] == "app.py"
+    assert settings["license"] == "apache-2.0" and settings["sdk"] == "gradio" and settings["app_file"] == "app.py"
     assert settings["sdk_version"] == gradio.__version__ and "models" not in settings and text.strip()
     names = {Requirement(line).name for line in (space / "requirements.txt").read_text().splitlines()}
     assert {"torch", "transformers", "gradio", "matplotlib", "networkx"} <= names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tkre_hf.errors import TkreError
 from tkre_hf.hub.marks import CARD, card_text, is_edited
@@ -30,6 +31,23 @@ class CardArguments:
     tags: list[str] = field(default_factory=list, metadata={"help": "Tags beside the project's own."})
 
 
+def refresh_card(folder: Path, results: str | None = None, system: str | None = None, **given: Any) -> Path:
+    """Writes a folder's card anew: what the one that is there was told holds on, where this one isn't told otherwise.
+
+    Args:
+        folder: Holds the model.
+        results: As for :func:`~tkre_hf.hub.model_card.write_card`, like the others.
+        system: Which of the file's systems is the model.
+        **given: Further facts; an empty one isn't told.
+
+    Raises:
+        TkreError: There is no model, or a file beside it is wrong.
+    """
+    there = card_text(folder)
+    told = told_by(there) if there is not None and not is_edited(there) else {}
+    return write_card(folder, results, system, **{**told, **{name: value for name, value in given.items() if value}})
+
+
 def main(argv: Sequence[str], prog: str = "tkre card") -> int:
     """``tkre card DIR``.
 
@@ -45,15 +63,8 @@ def main(argv: Sequence[str], prog: str = "tkre card") -> int:
     (args,) = parse_arguments(CardArguments, argv, description, prog, ("folder",))
     if not Path(args.folder).is_dir():
         raise TkreError(f"there is no folder {args.folder}")
-    # What an earlier call was told holds on, where this one isn't told otherwise.
-    there = card_text(Path(args.folder))
-    told = told_by(there) if there is not None and not is_edited(there) else {}
-    given = {
-        "name": args.name,
-        "licence": args.license or told.get("licence"),
-        "tags": args.tags or told.get("tags", []),
-    }
-    path = write_card(args.folder, args.results, args.system, **given)
+    given = {"name": args.name, "licence": args.license, "tags": args.tags}
+    path = refresh_card(Path(args.folder), args.results, args.system, **given)
     beside = "" if path.name == CARD else f"; {CARD} is a person's, and stays"
     print(f"the card is {path}{beside}")
     return 0

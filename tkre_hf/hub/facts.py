@@ -12,7 +12,7 @@ from typing import Any
 
 from tkre_hf.data.reading import read_json
 from tkre_hf.errors import TkreError
-from tkre_hf.evaluation.report import Row, read_rows
+from tkre_hf.evaluation.report import Row, read_rows, write_rows
 from tkre_hf.hub.sources import MINILM_ID
 from tkre_hf.tkre.prototypes import RELATIONS
 from tkre_hf.training_data import MINILM, training_summary
@@ -182,6 +182,35 @@ def choose_rows(rows: Sequence[Row], system: str | None, file: str) -> tuple[lis
     rest = [row for row in rows if row not in own and (row.benchmark, row.setting, row.metric) in measured]
     # An ablation has its page; beside what others publish it says nothing.
     return own, [row for row in rest if row.published] or rest
+
+
+def keep_rows(folder: Path, results: Path, system: str | None) -> Path:
+    """Keeps the figures of a model beside it, and what others published, so that they hold on.
+
+    Args:
+        folder: Holds the model.
+        results: File of result rows.
+        system: Which of the file's systems is the model, where there are several.
+
+    Returns:
+        The file beside the model.
+
+    Raises:
+        TkreError: There is no model, or no such file or system; or the file beside the model has another's figures.
+    """
+    read_config(folder)
+    kept = folder / FIGURES
+    rows, others = _find_rows(folder, results, system, ())
+    if kept.is_file() and kept.samefile(results):
+        return kept
+    strangers = [row.system for row in read_rows(kept) if not row.published and row.system != rows[0].system]
+    if strangers:
+        raise TkreError(
+            f"{kept} has figures of {strangers[0]!r}, and {results} those of {rows[0].system!r}: move the first away, "
+            "for a model's figures are one system's"
+        )
+    write_rows(kept, [*rows, *(row for row in others if row.published)])
+    return kept
 
 
 def _find_rows(

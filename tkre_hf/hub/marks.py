@@ -44,8 +44,17 @@ def card_text(folder: Path) -> str | None:
         TkreError: It is no text.
     """
     path = folder / CARD
+    return read_text(path) if path.is_file() else None
+
+
+def read_text(path: Path) -> str:
+    """A card's text.
+
+    Raises:
+        TkreError: It is no text.
+    """
     try:
-        return path.read_text("utf-8") if path.is_file() else None
+        return path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise TkreError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
 

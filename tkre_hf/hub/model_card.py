@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from yaml import YAMLError
 
 from tkre_hf.evaluation.report import Row, markdown, table
-from tkre_hf.hub.facts import CardFacts, read_facts
+from tkre_hf.hub.facts import CardFacts, keep_rows, read_facts
 from tkre_hf.hub.marks import marked, unmarked, write_text
 from tkre_hf.hub.sources import APACHE, MINILM_ID, common, source_of
 from tkre_hf.hub.usage import usage
@@ -135,8 +136,11 @@ def with_name(text: str, facts: CardFacts) -> str:
 
 
 def told_by(text: str) -> dict[str, Any]:
-    """The licence and the further tags of a card that nobody edited, as :func:`write_card` takes them."""
-    data: Any = ModelCard(text).data
+    """The licence and the further tags of a card, as :func:`write_card` takes them; none where they can't be read."""
+    try:
+        data: Any = ModelCard(text).data
+    except (ValueError, YAMLError):  # a person's
+        return {}
     own = {*_NETWORK_TAGS, *_TEXT_TAGS, _FEW_SHOT_TAG}
     return {"licence": data.license, "tags": [tag for tag in data.tags or [] if tag not in own]}
 
@@ -160,7 +164,8 @@ def write_card(folder: str | Path, results: str | Path | None = None, system: st
 
     Args:
         folder: Holds the model.
-        results: File of result rows; by default those beside the model.
+        results: File of result rows; by default those beside the model. The model's own, and what others published,
+            are kept beside it for the next card.
         system: Which of the file's systems is the model, where there are several.
         **given: As :func:`~tkre_hf.hub.facts.read_facts` takes: ``name``, ``licence``, ``tags`` …
 
@@ -171,6 +176,8 @@ def write_card(folder: str | Path, results: str | Path | None = None, system: st
         TkreError: There is no model, or a file beside it is wrong.
     """
     folder = Path(folder)
+    if results is not None:
+        results = keep_rows(folder, Path(results), system)
     return write_text(folder, render(read_facts(folder, results=results, system=system, **given)))
 
 

@@ -14,6 +14,9 @@ from packaging.requirements import Requirement
 
 import tkre_hf
 from tkre_hf.errors import TkreError
+from tkre_hf.hub.marks import card_text
+from tkre_hf.hub.model_card import told_by
+from tkre_hf.hub.sources import APACHE
 
 if TYPE_CHECKING:
     from .cli import ServeArguments
@@ -120,7 +123,15 @@ def _requirements() -> list[str]:
     return sorted(found)
 
 
+def _licence(source: Path) -> str | None:
+    """Of what is in the Space: tkre_hf's own, or the checkpoint's where one is in it, if its card states one."""
+    if not source.is_dir():
+        return APACHE
+    return told_by(card_text(source) or "").get("licence")
+
+
 def _front_matter(model: str, is_folder: bool) -> str:
+    licence = _licence(Path(model))
     settings = {
         "title": "Relation extraction",
         "emoji": "🔗",
@@ -131,7 +142,7 @@ def _front_matter(model: str, is_folder: bool) -> str:
         "python_version": _PYTHON,
         "app_file": "app.py",
         "pinned": False,
-        "license": "apache-2.0",
+        **({"license": licence} if licence else {}),
         "short_description": "Few-shot relation extraction, taught by examples",
     }
     if not is_folder:

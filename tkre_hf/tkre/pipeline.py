@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -81,6 +81,10 @@ class RelationExtractionPipeline(ChunkPipeline):
         TkreError: The model is of another kind, or its prototypes are another model's. In a call: an
             ``InvalidRowError`` that names the input and the field; or there are no relations yet.
     """
+
+    # Writes the card of a folder that was saved to. A family knows nothing of cards: who wires the parts together sets
+    # it (``tkre_hf.hub.pipelines``, which the public name and the task come from).
+    card_writer: ClassVar[Callable[[RelationExtractionPipeline, Path], None] | None] = None
 
     _load_processor: Any = True
     _load_tokenizer: Any = False
@@ -214,15 +218,24 @@ class RelationExtractionPipeline(ChunkPipeline):
         return self
 
     def save_relations(self, save_directory: str | os.PathLike[str]) -> None:
-        """Writes the relations alone, beside the checkpoint that made them; where there are none, their files go."""
+        """Writes the relations alone, beside the checkpoint that made them, and its card anew.
+
+        Where there are no relations, their files go. A card that a person edited stays.
+
+        Args:
+            save_directory: The checkpoint's folder.
+        """
         if self.prototypes is not None:
             self.prototypes.save(save_directory)
-            return
-        for file in (PROTOTYPES, RELATIONS):
-            Path(save_directory, file).unlink(missing_ok=True)
+        else:
+            for file in (PROTOTYPES, RELATIONS):
+                Path(save_directory, file).unlink(missing_ok=True)
+        writer = type(self).card_writer
+        if writer is not None:
+            writer(self, Path(save_directory))
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Writes model, processor and relations: a folder, to load or to upload, that is the pipeline.
+        """Writes model, processor, relations and card: a folder, to load or to upload, that is the pipeline.
 
         Args:
             save_directory: The folder; it is made if need be.
