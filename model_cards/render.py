@@ -7,45 +7,74 @@ A checkpoint's own card is written beside it when it is trained; these are for t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from tkre_hf.arguments import parse_arguments
-from tkre_hf.evaluation.report import read_rows
+from tkre_hf.arguments import parse_arguments, parse_settings
+from tkre_hf.evaluation.report import Row, read_rows
 from tkre_hf.hin_training import PFHINStageArguments
 from tkre_hf.hub.facts import CardFacts, choose_rows
 from tkre_hf.hub.model_card import render
+from tkre_hf.kshot_reproduction import SYSTEMS, ReproduceKShotArguments, chain_arguments
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 from tkre_hf.stage_settings import base_model, stage_settings
 from tkre_hf.tkre.configuration_tkre import TKREConfig
-from tkre_hf.tkre.training_args import MSLMTrainingArguments, SCLTrainingArguments
-from tkre_hf.training_data import MSLMStageArguments, SCLStageArguments
+from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingArguments, SCLTrainingArguments
+from tkre_hf.training_data import MSLMStageArguments, RelationStageArguments, SCLStageArguments
 
 ROOT = Path(__file__).parents[1]
 RECIPES, RESULTS = ROOT / "recipes" / "configs", ROOT / "docs" / "results"
 
 # The stages' model classes.
 MSLM, SCL, PFHIN = "TKREForMaskedSpanLM", "TKREForPreTraining", "PFHINForPreTraining"
+CLASSIFIER = "TKREForRelationClassification"
+# Systems of docs/results whose checkpoints these are.
+STAGES, SAMPLES, KSHOT = "stages 1 + 2", "64 samples of the new relations", "+ FewRel, SCDG and 200 more samples"
+# What the rows with 64 samples were trained on beside FewRel: 16 of each relation from the data's folder, and the
+# recipe's 48.
+ADDED = ["val_wiki_synthetic.jsonl", "recipes/knowledge/val_wiki.jsonl"]
+ADDED += ["val_pubmed_synthetic.jsonl", "recipes/knowledge/val_pubmed.jsonl"]
+# What a system takes; no figure of what it does.
+_COSTS = ("million_parameters", "cpu_minutes")
 # Settings that are the machine's.
 _OF_THE_MACHINE = frozenset(("precision", "processes"))
 
 
 def cards() -> dict[str, CardFacts]:
     """What each card says, by its file's name."""
-    rows, others = choose_rows(read_rows(RESULTS / "fewrel.json"), "stages 1 + 2", "docs/results/fewrel.json")
+    rows, others = figures("fewrel", STAGES)
+    rows_samples, others_samples = figures("fewrel", SAMPLES)
+    rows_kshot, others_kshot = figures("kshot", KSHOT, ("semeval2010", "semeval2010_official"))
+    rows_network, others_network = figures("pfhin", "PF-HIN", ("codex_m",))
+    first = stage(MSLM, (MSLMStageArguments, MSLMTrainingArguments), "stage1_fewrel")
+    scl = (SCLStageArguments, SCLTrainingArguments)
+    second = stage(SCL, scl, "stage2_fewrel")
     network = ["--network", "codex_m", "--output_dir", "out"]
     pfhin = stage(PFHIN, (PFHINStageArguments, PFHINTrainingArguments), "pretrain_pfhin_codex", network)
     return {
         "tkre-bert-fewrel.md": CardFacts(
             "tkre-bert-fewrel",
             config(),
-            [
-                stage(MSLM, (MSLMStageArguments, MSLMTrainingArguments), "stage1_fewrel"),
-                stage(SCL, (SCLStageArguments, SCLTrainingArguments), "stage2_fewrel"),
-            ],
+            [first, second],
             rows=rows,
             others=others,
+            licence="apache-2.0",
+        ),
+        "tkre-bert-fewrel-knowledge.md": CardFacts(
+            "tkre-bert-fewrel-knowledge",
+            {**config(), "anchor_weight": 4.0, "anchor_doubt": 2.0},
+            [first, stage(SCL, scl, "stage2_fewrel_knowledge", ["--add_sources", *ADDED])],
+            rows=rows_samples,
+            others=others_samples,
+            licence="apache-2.0",
+        ),
+        "tkre-bert-semeval-8-shot.md": CardFacts(
+            "tkre-bert-semeval-8-shot",
+            {**config(), "architectures": [CLASSIFIER]},
+            [first, second, kshot_stage()],
+            rows=rows_kshot,
+            others=others_kshot,
             licence="apache-2.0",
         ),
         "tkre-bert-demo.md": CardFacts(
@@ -59,10 +88,26 @@ def cards() -> dict[str, CardFacts]:
             "pfhin-codex-m",
             {"model_type": "pfhin", "architectures": [PFHIN]},
             [{**pfhin, "sources": ["codex_m"]}],
+            rows=rows_network,
+            others=others_network,
             licence="apache-2.0",
-            results_note="What has been measured so far stands in docs/results/pfhin.md.",
         ),
     }
+
+
+def figures(file: str, system: str, benchmarks: Collection[str] = ()) -> tuple[list[Row], list[Row]]:
+    """A system's figures in docs/results, and those to lay beside them; of its own ablations there are none.
+
+    Args:
+        file: Name of the JSON file.
+        system: Whose figures.
+        benchmarks: Those that are this checkpoint's, where not all are.
+    """
+    name = f"docs/results/{file}.json"
+    found = [row for row in read_rows(RESULTS / f"{file}.json") if row.metric not in _COSTS]
+    found = [row for row in found if not benchmarks or row.benchmark in benchmarks]
+    rows, others = choose_rows(found, system, name)
+    return rows, [row for row in others if row.published or not row.system.startswith(system)]
 
 
 def config() -> dict[str, Any]:
@@ -75,6 +120,25 @@ def stage(model_class: str, types: tuple[type, type], recipe: str, words: Sequen
     """How a recipe trains, as the summary beside its checkpoint tells it."""
     args, training_args = parse_arguments(types, ["--config", str(RECIPES / f"{recipe}.yaml"), *words])
     return told(model_class, args, training_args)
+
+
+def kshot_stage() -> dict[str, Any]:
+    """How the K-shot chain fine-tunes: on 8 rows of each relation, samples of a language model, and the recipe's."""
+    args = ReproduceKShotArguments("data", checkpoint="outputs/stage2_fewrel", recipes=str(RECIPES.parent))
+    chain = chain_arguments(SYSTEMS[KSHOT], 8, 1, args)
+    given = {
+        "sources": ["semeval:8-shot"],
+        "checkpoint": chain.checkpoint,
+        "na_label": chain.na_label,
+        "seed": chain.seed,
+        "output_dir": "out",
+        **chain.finetune,
+        "add_sources": ["recipes/knowledge/semeval.jsonl"],
+    }
+    stage_args, training_args = parse_settings(
+        (RelationStageArguments, RelationTrainingArguments), given, "docs/results/kshot.json"
+    )
+    return told(CLASSIFIER, stage_args, training_args)
 
 
 def demo_stage(model_class: str, max_steps: int) -> dict[str, Any]:
@@ -94,7 +158,7 @@ def told(model_class: str, args: Any, training_args: Any) -> dict[str, Any]:
         "backbone": backbone,
         "base_model": base_model(backbone) if backbone else None,
         "sources": getattr(args, "sources", []),
-        "add_sources": [],
+        "add_sources": getattr(args, "add_sources", []),
         "seed": training_args.seed,
         "settings": {name: value for name, value in settings.items() if name not in _OF_THE_MACHINE},
     }

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from yaml import YAMLError
 
 from tkre_hf.evaluation.report import Row, markdown, table
+from tkre_hf.hub.benchmarks import benchmark_of, setting_in_words
 from tkre_hf.hub.facts import CardFacts, keep_rows, read_facts
 from tkre_hf.hub.marks import marked, unmarked, write_text
 from tkre_hf.hub.sources import APACHE, MINILM_ID, common, source_of
@@ -208,7 +209,9 @@ def _origin(facts: CardFacts) -> str:
 
 
 def _eval_result(row: Row, facts: CardFacts) -> EvalResult:
-    name, hub_id, split = _benchmark(row, facts)
+    name, hub_id, split = benchmark_of(row, facts)
+    # A setting may say the metric again.
+    setting = setting_in_words(row.setting.removesuffix(row.metric).strip())
     return EvalResult(
         task_type="graph-ml" if facts.is_network else "text-classification",
         task_name="typed networks" if facts.is_network else "relation extraction",
@@ -217,37 +220,8 @@ def _eval_result(row: Row, facts: CardFacts) -> EvalResult:
         dataset_split=split,
         metric_type=row.metric,
         metric_value=row.value,
-        metric_name=f"{row.metric}, {setting_in_words(row.setting)}",
+        metric_name=f"{row.metric}, {setting}" if setting else row.metric,
     )
-
-
-_BENCHMARKS = {
-    "fewrel_val_wiki": ("FewRel 1.0, validation relations", "fewrel", "val_wiki"),
-    "fewrel_nota": ("FewRel 1.0, validation relations and none of the above", "fewrel", "val_wiki"),
-    "fewrel_val_pubmed": ("FewRel 2.0, biomedical relations", "fewrel", "val_pubmed"),
-}
-
-
-def _benchmark(row: Row, facts: CardFacts) -> tuple[str, str | None, str | None]:
-    """A benchmark's name, its data set on the Hub, and the split."""
-    if row.benchmark in _BENCHMARKS:
-        name, family, split = _BENCHMARKS[row.benchmark]
-        return name, source_of(f"{family}:").hub_id, split
-    if row.benchmark == "demo":
-        is_fewrel = any(name.startswith("fewrel:") for name in facts.sources)
-        if is_fewrel:
-            return "FewRel 1.0, validation relations", source_of("fewrel:").hub_id, "val_wiki"
-        return "the bundled corpus of tkre_hf, validation relations", None, "validation"
-    return row.benchmark, None, None
-
-
-def setting_in_words(setting: str) -> str:
-    """``5w1s na50`` as ``5-way 1-shot, 50% none of the above``."""
-    match = re.fullmatch(r"(\d+)w(\d+)s(?: na(\d+))?", setting)
-    if not match:
-        return setting
-    words = f"{match[1]}-way " + (f"{match[2]}-shot" if match[2] != "0" else "zero-shot")
-    return words + (f", {match[3]}% none of the above" if match[3] else "")
 
 
 def _results(facts: CardFacts) -> str:
@@ -263,28 +237,34 @@ def _results(facts: CardFacts) -> str:
     for benchmark in dict.fromkeys(row.benchmark for row in facts.rows):
         own = [row for row in facts.rows if row.benchmark == benchmark]
         rest = [row for row in facts.others if row.benchmark == benchmark]
-        name = _benchmark(own[0], facts)[0]
+        name = benchmark_of(own[0], facts)[0]
         parts += [f"{name[0].upper()}{name[1:]}:", table([*own, *rest])]
         published = dict.fromkeys(f"{row.system} ({published_text(row.source)})" for row in rest if row.published)
         if published:
             parts.append(f"Published: {'; '.join(published)}.")
         hows.append(_how(own[0]))
     if facts.others:
-        parts.append(f"{facts.rows[0].system}: this model.")
+        parts.append(f"This model: {facts.rows[0].system}.")
     return "\n\n".join([*parts, *dict.fromkeys(hows)])
 
 
 def _how(row: Row) -> str:
     """How figures were measured, in a few sentences."""
     few_shot = re.match(r"\d+w\d+s", row.setting)
+    drawn = re.match(r"(k|few)(\d+)\b", row.setting)
     parts = []
     if few_shot:
         parts.append("Accuracy in percent; 5w1s is 5-way 1-shot, and 0 shots are names and descriptions alone.")
+    if drawn:
+        what = "rows of each relation" if drawn[1] == "k" else "nodes of each class"
+        parts.append(f"In percent; {drawn[0]} is {drawn[2]} labelled {what} to train on.")
     if row.n:
-        parts.append(f"{row.n:,} {'episodes' if few_shot else 'rows'} for each figure.")
+        unit = "episodes" if few_shot else "nodes" if drawn and drawn[1] == "few" else "rows"
+        parts.append(f"{row.n:,} {unit} for each figure.")
     if len(row.seeds) > 1:
         seeds = ", ".join(map(str, row.seeds))
-        parts.append(f"Mean of training seeds {seeds}, with its 95% interval; a checkpoint is one of them.")
+        what = "the draws of these rows by seeds" if drawn and drawn[1] == "k" else "training seeds"
+        parts.append(f"Mean of {what} {seeds}, with its 95% interval; a checkpoint is one of them.")
     elif row.ci95 is not None:
         parts.append("± is half the 95% interval.")
     if row.minutes:

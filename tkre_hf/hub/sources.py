@@ -71,6 +71,8 @@ def source_of(name: str) -> Source:
         known = _PUBLISHED[family]
         return Source(f"{known.name} (`{name}`)", known.hub_id, known.licence, known.terms, known.language)
     bare = Path(name).name
+    if Path(name).parts[-3:-1] == ("recipes", "knowledge"):
+        return Source(f"samples of tkre_hf's recipes (`{bare}`)", None, APACHE, _PUBLISHED["sample"].terms, "en")
     if bare in _NETWORKS:
         known = _NETWORKS[bare]
         return Source(f"{known.name} (`{bare}`)", known.hub_id, known.licence, known.terms)
