@@ -30,7 +30,7 @@ RECIPES, RESULTS = ROOT / "recipes" / "configs", ROOT / "docs" / "results"
 MSLM, SCL, PFHIN = "TKREForMaskedSpanLM", "TKREForPreTraining", "PFHINForPreTraining"
 CLASSIFIER = "TKREForRelationClassification"
 # Systems of docs/results whose checkpoints these are.
-STAGES, SAMPLES, KSHOT = "stages 1 + 2", "64 samples of the new relations", "+ FewRel, SCDG and 200 more samples"
+STAGES, SAMPLES, KSHOT = "stages 1 + 2", "64 samples of the new relations", "+ FewRel, SCDG and 400 more samples"
 # What the rows with 64 samples were trained on beside FewRel: 16 of each relation from the data's folder, and the
 # recipe's 48.
 ADDED = ["val_wiki_synthetic.jsonl", "recipes/knowledge/val_wiki.jsonl"]
@@ -133,7 +133,7 @@ def kshot_stage() -> dict[str, Any]:
         "seed": chain.seed,
         "output_dir": "out",
         **chain.finetune,
-        "add_sources": ["recipes/knowledge/semeval.jsonl"],
+        "add_sources": [f"recipes/knowledge/{name}" for name in SYSTEMS[KSHOT].more],
     }
     stage_args, training_args = parse_settings(
         (RelationStageArguments, RelationTrainingArguments), given, "docs/results/kshot.json"
