@@ -274,6 +274,10 @@ def test_words_without_a_name_that_have_no_place(argv: str, message: str) -> Non
         places(*argv.split())
 
 
+def test_what_follows_two_dashes_is_no_option() -> None:
+    assert places("--", "a", "-b") == places("a", "--repo=-b") and places("a", "--", "b") == places("a", "b")
+
+
 def test_the_last_setting_takes_all_other_words(tmp_path: Path) -> None:
     config = tmp_path / "chosen.yaml"
     config.write_text("sources: [x]\nsteps: 3")

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
 
 import tkre_hf
 from tkre_hf.cli import main as tkre
 from tkre_hf.data.hin import HINTables, read_hin, read_links, write_hin
 from tkre_hf.errors import TkreError
-from tkre_hf.evaluation.report import read_rows
+from tkre_hf.evaluation.report import Row, read_rows, write_rows
 from tkre_hf.hin_links import link_scorers, scorer_figures
 from tkre_hf.hin_reproduction import BENCHMARKS, draw_split
 from tkre_hf.hin_tasks import frozen_scores, split_of
@@ -262,6 +263,28 @@ def test_a_user_measures_a_checkpoint_on_a_network_of_their_own(
         (benchmark, row.metric) for (benchmark, _), row in rows.items()
     }
     assert "12 rows for each figure" in card.text and "30 rows for each figure" in card.text
+
+
+def test_scorers_are_of_one_checkpoint(model: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    weights = load_file(other / "model.safetensors")
+    save_file({name: 2 * tensor for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    graph, *_ = load_graph(model)
+    found = [link_scorers(str(folder), graph, 4, 1, output_dir=str(tmp_path / "out"))[2] for folder in (model, other)]
+    assert not np.allclose(*found)
+
+
+def test_figures_go_by_the_name_that_the_model_has_there(
+    model: Path, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "mine"))
+    row = Row("codex_m", "PF-HIN", "few40 macro_f1", "macro_f1", 70.2)
+    write_rows(folder / "results.json", [row])
+    monkeypatch.chdir(network)
+    assert tkre(["hin", "evaluate", "--model", str(folder), "--network", ".", "--scheme", "few"]) == 0
+    rows = read_rows(folder / "results.json")
+    assert {row.system for row in rows} == {"PF-HIN"} and {row.benchmark for row in rows} == {"codex_m", network.name}
+    assert tkre(["card", str(folder)]) == 0
 
 
 def test_links_that_are_all_true_are_ranked_and_not_judged(model: Path, network: Path, tmp_path: Path) -> None:

@@ -169,6 +169,9 @@ class _Parser(CommandParser, HfArgumentParser):
         free: list[str] = []
         while words:
             word = words.popleft()
+            if word == "--" and self.positionals:  # all that follows is no option
+                free += words
+                break
             if not self._is_option(word):
                 if not self.positionals:
                     raise ArgumentsError(self._unexpected(word, named))

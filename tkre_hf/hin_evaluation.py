@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from tkre_hf.data.hin import HINTables, Links, read_hin, read_links
 from tkre_hf.errors import TkreError
-from tkre_hf.evaluation.report import Row, command, machine, versions, write_rows
+from tkre_hf.evaluation.report import Row, command, machine, read_rows, versions, write_rows
 from tkre_hf.hin_links import check_held_out, link_scorers, scorer_figures
 from tkre_hf.hin_tasks import check_nodes, frozen_scores, scheme_of, split_of
 from tkre_hf.hin_training import checkpoint_folder, load_graph, load_model, neighborhoods_of, output_folder
@@ -77,6 +77,10 @@ def evaluate(args: EvaluateArguments) -> tuple[list[Row], list[str]]:
         scores, count, weight = _link_figures(args, graph)
         rows += _rows(args, scores, count)
         notes.append(f"the validation links weigh PF-HIN's states by {weight:g}: tkre hin links --weight {weight:g}")
+    # A model's figures are one system's: what it was called there already, it is called here.
+    called = {row.system for row in read_rows(path) if not row.published}
+    if len(called) == 1:
+        rows = [replace(row, system=next(iter(called))) for row in rows]
     write_rows(path, rows)
     notes.append(f"the figures are in {path}")
     if (path.parent / "config.json").exists():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from safetensors.torch import save_file
 from tkre_hf.data.hin import Links
 from tkre_hf.errors import TkreError
 from tkre_hf.hin_training import checkpoint_folder, load_graph, load_model, neighborhoods_of, output_folder
+from tkre_hf.hub.facts import weight_files
 from tkre_hf.pfhin.embedding import embed_nodes, find_node, unit_rows
 from tkre_hf.pfhin.graph import HeteroGraph
 from tkre_hf.pfhin.links import LINK_BLOCKS, ComplEx, LinkScorer, MixedScorer, out_of_fold, train_complex
@@ -88,8 +91,8 @@ def predict_node_links(args: LinksArguments) -> list[PredictedLink]:
     for name in ("k", "size", "epochs"):
         if getattr(args, name) < 1:
             raise TkreError(f"{name} is {getattr(args, name)}: expected at least 1")
-    if not args.weight >= 0:
-        raise TkreError(f"weight is {args.weight}: expected at least 0")
+    if not 0 <= args.weight < math.inf:
+        raise TkreError(f"weight is {args.weight}: expected a number from 0 on")
     graph, *_ = load_graph(args.model)
     node = find_node(graph.node_ids, graph.names, args.node)
     kinds = range(len(graph.edge_types))
@@ -149,7 +152,7 @@ def link_scorers(
     Raises:
         TkreError: They must be trained, and there is no place to keep them.
     """
-    settings = {"size": size, "epochs": epochs, "seed": seed, "edges": graph.num_edges, "of": _PARTS}
+    settings = {"size": size, "epochs": epochs, "seed": seed, "of": _PARTS, "checkpoint": _digest(model, graph)}
     known = json.dumps(settings)
     places = [Path(output_dir)] if output_dir is not None else []
     state: dict[str, torch.Tensor] = {}
@@ -169,6 +172,16 @@ def link_scorers(
         scorers.append(LinkScorer(vectors.eval()))
     own, on_top = scorers
     return own, on_top, state["embeds"].numpy()
+
+
+def _digest(model: str, graph: HeteroGraph) -> str:
+    """Of a checkpoint's weights and its graph's edges: another one's scorers are none of its own."""
+    digest = hashlib.sha256()
+    for file in weight_files(checkpoint_folder(model)):
+        digest.update(file.read_bytes())
+    for part in graph.edges():
+        digest.update(np.ascontiguousarray(part, np.int64).tobytes())
+    return digest.hexdigest()
 
 
 def _read(path: Path, known: str) -> dict[str, torch.Tensor]:

@@ -270,6 +270,7 @@ def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tu
     else:
         scorer: LinkScorer | MixedScorer
         scorer, minutes = _complex(graph, triples, key, seed, args)
+        start = time.process_time()
         if name in PFHIN:
             folder, costs = train(name, key, seed, (), args)
             minutes += costs["cpu_minutes"]

@@ -17,7 +17,10 @@ _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 
 def without_folders(name: str) -> str:
     """A checkpoint goes out into the world, and where its files lay on this machine is nobody's business."""
-    return Path(name).name if Path(name).is_absolute() else name
+    path = Path(name)
+    # "." and ".." say nothing of what lies there.
+    nameless = name != "" and path.name in ("", "..")
+    return path.resolve().name if nameless or path.is_absolute() else name
 
 
 def without_login(address: str) -> str:

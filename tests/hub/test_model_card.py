@@ -238,6 +238,27 @@ def test_a_pipeline_s_card_follows_its_relations(checkpoint: Path, tmp_path: Pat
     assert load(tmp_path / "further").data.license == "cc-by-nc-4.0"
 
 
+def test_a_copy_s_own_figures_stay(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe: Any = pipeline("relation-extraction", model=str(checkpoint))
+    folder = tmp_path / "copy"
+    pipe.fit(descriptions={"capital": "city"}).save_pretrained(folder)
+    write_rows(folder / "results.json", [ROW])
+    pipe.add("spouse").save_relations(folder)
+    pipe.save_pretrained(folder)
+    assert read_rows(folder / "results.json") == [ROW] and load(folder).data.eval_results[0].metric_value == 88.5
+    # A checkpoint that is written over by itself, whatever it was called when it was loaded, is no copy.
+    monkeypatch.chdir(folder.parent)
+    pipe = pipeline("relation-extraction", model="copy")
+    monkeypatch.chdir(tmp_path.parent)
+    before = (folder / "training_data.json").read_bytes()
+    pipe.save_pretrained(folder)
+    assert read_rows(folder / "results.json") == [ROW] and (folder / "training_data.json").read_bytes() == before
+    # What another checkpoint in a folder was trained and measured on, this one wasn't.
+    (folder / "training_data.json").write_text("[]")
+    pipeline("relation-extraction", model=str(checkpoint)).save_pretrained(folder)
+    assert not (folder / "results.json").exists() and (folder / "training_data.json").read_bytes() == before
+
+
 def test_relations_beside_no_model_need_no_card(checkpoint: Path, tmp_path: Path) -> None:
     pipe: Any = pipeline("relation-extraction", model=str(checkpoint))
     pipe.fit(descriptions={"capital": "city"}).save_relations(tmp_path)

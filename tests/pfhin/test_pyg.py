@@ -90,6 +90,10 @@ def test_masks_of_others_are_schemes(tables: HINTables) -> None:
         "split0": ["test", "train", "val"],
         "split1": ["test", "val"],
     }
+    # A type without nodes has no node in any part.
+    data["river"].num_nodes, data["river"].train_mask = 0, torch.zeros(0, dtype=torch.bool)
+    assert set(from_hetero_data(data).splits) == set(splits)
+    del data["river"]
     for change, message in (
         ({"val_mask": train}, "a node is in two parts of the scheme 'split0'"),
         ({"val_mask": train[:5]}, r"val_mask of 'person' is \(5, 1\), expected \(60, 2\) or \(60,\)"),

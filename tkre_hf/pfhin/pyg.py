@@ -150,7 +150,7 @@ def _splits(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Schemes of splits from masks: by scheme and part the nodes, ascending."""
     masks = [
-        (kind, name.removesuffix(_MASK), mask.numpy().reshape(len(mask), -1))
+        (kind, name.removesuffix(_MASK), mask.numpy() if mask.dim() == 2 else mask.numpy()[:, None])
         for kind in types
         for name, mask in data[kind].items()
         if name.endswith(_MASK) and torch.is_tensor(mask) and mask.dtype == torch.bool

@@ -84,7 +84,7 @@ class RelationExtractionPipeline(ChunkPipeline):
 
     # Writes the card of a folder that was saved to. A family knows nothing of cards: who wires the parts together sets
     # it (``tkre_hf.hub.pipelines``, which the public name and the task come from).
-    card_writer: ClassVar[Callable[[RelationExtractionPipeline, Path], None] | None] = None
+    card_writer: ClassVar[Callable[[RelationExtractionPipeline, Path, bool], None] | None] = None
 
     _load_processor: Any = True
     _load_tokenizer: Any = False
@@ -103,6 +103,9 @@ class RelationExtractionPipeline(ChunkPipeline):
                 f"{type(self.model).__name__}: save it, and give the folder's name as the model"
             )
         self.model.eval()
+        # A folder by its whole path: where the program is may change.
+        name = self.model.name_or_path
+        self.checkpoint = str(Path(name).resolve()) if name and Path(name).is_dir() else name
         # As the processor pads: the places of the entities count from the left.
         self.tokenizer.padding_side = "right"
         self.ner = pipeline("token-classification", model=ner, device=self.device) if isinstance(ner, str) else ner
@@ -225,14 +228,7 @@ class RelationExtractionPipeline(ChunkPipeline):
         Args:
             save_directory: The checkpoint's folder.
         """
-        if self.prototypes is not None:
-            self.prototypes.save(save_directory)
-        else:
-            for file in (PROTOTYPES, RELATIONS):
-                Path(save_directory, file).unlink(missing_ok=True)
-        writer = type(self).card_writer
-        if writer is not None:
-            writer(self, Path(save_directory))
+        self._save_relations(Path(save_directory), is_copy=False)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Writes model, processor, relations and card: a folder, to load or to upload, that is the pipeline.
@@ -244,7 +240,17 @@ class RelationExtractionPipeline(ChunkPipeline):
         folder = Path(save_directory)
         self.model.save_pretrained(folder, **kwargs)
         self.processor.save_pretrained(folder)
-        self.save_relations(folder)
+        self._save_relations(folder, is_copy=True)
+
+    def _save_relations(self, folder: Path, is_copy: bool) -> None:
+        if self.prototypes is not None:
+            self.prototypes.save(folder)
+        else:
+            for file in (PROTOTYPES, RELATIONS):
+                (folder / file).unlink(missing_ok=True)
+        writer = type(self).card_writer
+        if writer is not None:
+            writer(self, folder, is_copy)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Extracts the relations of a sentence, or of several.
