@@ -23,9 +23,11 @@ from .conftest import make_tables
 from .test_modeling import small
 
 
-def train(graph: HeteroGraph, folder: Path, **settings: Any) -> tuple[PFHINForPreTraining, list[dict[str, float]]]:
+def train(
+    graph: HeteroGraph, folder: Path, config: dict[str, Any] | None = None, **settings: Any
+) -> tuple[PFHINForPreTraining, list[dict[str, float]]]:
     set_seed(0)
-    model = PFHINForPreTraining(small(graph, hidden_size=32, embedding_size=16))
+    model = PFHINForPreTraining(small(graph, hidden_size=32, embedding_size=16, **(config or {})))
     args = PFHINTrainingArguments(
         output_dir=str(folder),
         **{
@@ -61,6 +63,15 @@ def test_it_learns_from_structure_and_from_nothing_else(tmp_path: Path) -> None:
     # With its edges shuffled (degrees and types as before) the gain is gone.
     shuffled, _ = gain(graph.shuffled(0), tables, tmp_path / "shuffled")
     assert own > 25 and shuffled < own / 3
+
+
+@pytest.mark.parametrize(("without", "told"), [("lambda_mnm", "anp_loss"), ("lambda_anp", "mnm_loss")])
+def test_either_objective_alone_is_trained_and_told(
+    graph: HeteroGraph, tmp_path: Path, without: str, told: str
+) -> None:
+    _, logs = train(graph, tmp_path, {without: 0.0}, max_steps=2, logging_steps=1)
+    assert [{name for name in entry if name.endswith("_loss")} for entry in logs] == [{told}] * 2
+    assert all(entry[told] == pytest.approx(entry["loss"], rel=1e-3) for entry in logs)
 
 
 def test_accumulated_steps_are_one_batch(graph: HeteroGraph, tmp_path: Path) -> None:

@@ -124,8 +124,9 @@ class PFHINTrainer(CardTrainer):
         """λ_MNM · MNM + λ_ANP · ANP of this process's share."""
         outputs = model(**inputs)
         for name in ("mnm_loss", "anp_loss"):
-            if outputs[name] is not None:
-                self._parts[name].append(outputs[name].detach())
+            part = getattr(outputs, name)
+            if part is not None:
+                self._parts[name].append(part.detach())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
