@@ -15,8 +15,8 @@ import tkre_hf.doctor
 from tkre_hf.cli import main
 from tkre_hf.doctor import Check, extra_checks, hub_checks, library_checks
 
-from .hub.conftest import TOKEN, hub, online  # noqa: F401
-from .hub.server import Hub
+from .hub.conftest import hub, online  # noqa: F401
+from .hub.server import TOKEN, Hub
 
 
 def test_this_environment_is_fine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

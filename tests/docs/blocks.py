@@ -2,7 +2,8 @@
 
 ``<!-- file: train.jsonl -->`` gives a block that is a file's content its name, ``<!-- output -->`` says that a block
 is what the one before it prints, ``<!-- serves: http://127.0.0.1:7860 -->`` that it doesn't end by itself but answers
-at an address, and ``<!-- not run: needs two machines -->`` why a block isn't run.
+at an address, ``<!-- hub -->`` that it talks to the Hub, ``<!-- hub: without tkre_hf -->`` also that it is somebody's
+who hasn't installed tkre_hf, and ``<!-- not run: needs two machines -->`` why a block isn't run.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-_MARK = r"(?:^ *<!-- (?P<mark>file|output|serves|not run)(?:: (?P<what>[^\n]+?))? -->\n\s*)?"
+_MARK = r"(?:^ *<!-- (?P<mark>file|output|serves|hub|not run)(?:: (?P<what>[^\n]+?))? -->\n\s*)?"
 _BLOCK = re.compile(rf"{_MARK}^(?P<indent> *)```(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$", re.S | re.M)
 
 
@@ -25,8 +26,8 @@ class Block:
         place: Page and line, or notebook and cell.
         language: As the fence has it.
         text: What stands in it.
-        mark: What it is, where a comment says so: ``file``, ``output``, ``serves`` or ``not run``.
-        what: The file's name, the address, or why it isn't run.
+        mark: What it is, where a comment says so: ``file``, ``output``, ``serves``, ``hub`` or ``not run``.
+        what: The file's name, the address, who talks to the Hub, or why it isn't run.
     """
 
     place: str

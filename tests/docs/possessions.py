@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tkre_hf.tkre.modeling_parts import relation_states
 from tkre_hf.tkre.modeling_tkre import TKREForPreTraining
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 
+from ..hub.conftest import write_knowledge, write_lines
 from ..knowledge.servers import sample, seeded
 from ..pfhin.conftest import make_tables
 
@@ -52,12 +53,6 @@ def labelled_rows(each: int, shift: int, rows: Mapping[str, Any] = ROWS) -> list
             types = {"head_type": head_type, "tail_type": tail_type}
             found.append(make_record(id=f"{relation}-{shift}-{i}", tokens=words, relation=relation, **spans, **types))
     return found
-
-
-def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def write_data(folder: Path) -> None:
@@ -153,6 +148,7 @@ def furnish(folder: Path, backbone: Path) -> None:
     tables.node_ids[3] = "Q90"
     write_hin(tables, folder / "my_network")
     write_lines(folder / "supports.jsonl", labelled_rows(4, 0))
+    write_knowledge(folder / "my_knowledge", train)
     meanings = {relation: {"description": f"what {relation} says"} for relation in ROWS}
     (folder / "relations.yaml").write_text(yaml.safe_dump(meanings), encoding="utf-8")
     write_validation_files(folder / "DIR")

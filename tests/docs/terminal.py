@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from ..hub.server import Hub
 from . import warm
 
 # Asks the warm process to be the program under whose name it is called, passes Ctrl+C on, and ends as that one does.
@@ -39,20 +41,23 @@ class Terminal:
         backbone: The tiny encoder that ``minilm`` is.
         data: Folder of the files that are downloaded as FewRel's, and of a part of the bundled corpus.
         port: Where ``tkre serve`` listens unless it is told otherwise.
+        hub: The Hub, for those who aren't offline.
     """
 
-    def __init__(self, folder: Path, backbone: Path, data: Path, port: int) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, backbone: Path, data: Path, port: int, hub: Hub) -> None:
+        self.folder, self.hub = folder, hub
         self.bin = folder / "bin"
         self.bin.mkdir(parents=True)
-        self._address = folder / "address"
+        self._address, self._stranger = folder / "address", folder / "address-stranger"
         for name in warm.PROGRAMS:
             program = self.bin / name
-            program.write_text(_STAND_IN.format(python=sys.executable, address=str(self._address)))
+            address = self._stranger if name == "stranger" else self._address
+            program.write_text(_STAND_IN.format(python=sys.executable, address=str(address)))
             program.chmod(0o755)
         (folder / "home").mkdir()
         self.environment = {
             **os.environ,
+            **{name: value for name, value in hub.environment().items() if name != "HF_TOKEN"},
             "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(Path(warm.__file__).parents[2]),
             "HOME": str(folder / "home"),
@@ -66,7 +71,7 @@ class Terminal:
         self._process = subprocess.Popen(command, env=self.environment, start_new_session=True)
 
     def __enter__(self) -> Terminal:
-        while not self._address.exists():
+        while not (self._address.exists() and self._stranger.exists()):
             assert self._process.poll() is None, "the terminal could not be started"
             time.sleep(0.05)
         return self
@@ -112,9 +117,9 @@ class Terminal:
         # It may answer a moment before it takes Ctrl+C for its end, and then it ends as what is interrupted.
         assert code in (0, 128 + signal.SIGINT), f"stopped, it ended with {code}:\n{text}\n{log.read_text()}"
 
-    def python(self, folder: Path) -> Interpreter:
-        """An interpreter in a folder."""
-        return Interpreter(self, folder)
+    def python(self, folder: Path, program: str = "session") -> Interpreter:
+        """An interpreter in a folder; a ``stranger`` has no tkre_hf."""
+        return Interpreter(self, folder, program)
 
 
 def answers(address: str, process: subprocess.Popen[bytes]) -> bool:
@@ -132,11 +137,11 @@ def answers(address: str, process: subprocess.Popen[bytes]) -> bool:
 class Interpreter:
     """Python in which one block knows what the blocks before it have named."""
 
-    def __init__(self, terminal: Terminal, folder: Path) -> None:
+    def __init__(self, terminal: Terminal, folder: Path, program: str) -> None:
         self.folder = folder
         self._block, self._errors = folder / ".block.py", (folder / ".errors.txt").open("a+")
         self._process = subprocess.Popen(
-            [str(terminal.bin / "session")],
+            [str(terminal.bin / program)],
             cwd=folder,
             env=terminal.environment,
             stdin=subprocess.PIPE,
@@ -155,12 +160,12 @@ class Interpreter:
         self._process.stdout.close()
         self._errors.close()
 
-    def run(self, text: str) -> tuple[int, str, str]:
+    def run(self, text: str, environment: Mapping[str, str]) -> tuple[int, str, str]:
         """Runs a block; gives its exit code, what it printed, and what it wrote to the error stream."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._block.write_text(text, encoding="utf-8")
         start = self._errors.seek(0, os.SEEK_END)
-        self._process.stdin.write(f"{self._block}\n")
+        self._process.stdin.write(json.dumps({"file": str(self._block), "env": dict(environment)}) + "\n")
         self._process.stdin.flush()
         printed = ""
         for line in self._process.stdout:

@@ -20,6 +20,7 @@ import yaml
 
 from tkre_hf.doctor import extra_checks
 
+from ..hub.server import TOKEN, Hub, RunningHub
 from ..knowledge.servers import Server, ThreadedServer
 from .blocks import Block, read_blocks
 from .possessions import ROOT, clone, copy_into, furnish, write_data, write_semeval
@@ -34,6 +35,9 @@ PAGES = [
 # The pages' own language model is a server at this address, and the page of `tkre serve` at that; the tests' are at
 # free ports.
 SERVER, SERVED = "http://127.0.0.1:8080", "http://127.0.0.1:7860"
+# Who is asked for a token has it ready. Whom the pages call these publishes there.
+LOGIN, USER, ORGANIZATION = "hf auth login", "me", "YOUR_NAME"
+WITHOUT = "without tkre_hf"
 
 
 def read_data(language: str, text: str) -> object:
@@ -59,14 +63,21 @@ def addresses() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    """The pages' Hub."""
+    with RunningHub(Hub(TOKEN, USER, [ORGANIZATION])) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def terminal(
-    tmp_path_factory: pytest.TempPathFactory, real_text_backbone: Path, addresses: dict[str, str]
+    tmp_path_factory: pytest.TempPathFactory, real_text_backbone: Path, addresses: dict[str, str], hub: Hub
 ) -> Iterator[Terminal]:
     """Where all pages' commands are typed."""
     folder = tmp_path_factory.mktemp("terminal")
     write_data(folder / "data")
     port = int(addresses[SERVED].rpartition(":")[2])
-    with Terminal(folder / "terminal", real_text_backbone, folder / "data", port) as terminal:
+    with Terminal(folder / "terminal", real_text_backbone, folder / "data", port, hub) as terminal:
         yield terminal
 
 
@@ -94,14 +105,22 @@ def run_block(
     block: Block, page: Path, terminal: Terminal, interpreter: Interpreter, addresses: Mapping[str, str]
 ) -> str:
     """Runs a block, which has to succeed; gives what it printed."""
-    text = replaced(block.text, addresses)
-    if block.language == "python":
-        code, printed, errors = interpreter.run(text)
-    else:
+    text, environment, calls = replaced(block.text, addresses), {"HF_HUB_OFFLINE": "1"}, len(terminal.hub.calls)
+    if block.mark == "hub":
+        text, environment = text.replace(LOGIN, f"{LOGIN} --token {TOKEN}"), terminal.hub.environment()
+    if block.language != "python":
         # The hub's client would forbid the server too.
-        environment = {"HF_HUB_OFFLINE": "0"} if SERVER in page.read_text(encoding="utf-8") else {}
-        code, printed, errors = terminal.bash(text, interpreter.folder, environment)
+        online = {"HF_HUB_OFFLINE": "0"} if SERVER in page.read_text(encoding="utf-8") else {}
+        code, printed, errors = terminal.bash(text, interpreter.folder, environment | online)
+    elif block.what == WITHOUT:
+        with terminal.python(interpreter.folder, "stranger") as stranger:
+            code, printed, errors = stranger.run(text, environment)
+    else:
+        code, printed, errors = interpreter.run(text, environment)
     assert code == 0, f"{block.place} ended with {code}:\n{text}\n{printed}\n{errors}"
+    if block.mark == "hub":
+        assert len(terminal.hub.calls) > calls, f"{block.place} asks nothing of the Hub"
+        assert TOKEN not in printed + errors, block.place
     return printed
 
 
@@ -143,11 +162,12 @@ def test_a_mark_says_what_it_has_to(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     blocks = read_blocks(page)
     # A mark that is misspelt, or stands before something else, would be lost.
-    marks = re.findall("<!-- (not run|file|output|serves)", text)
+    marks = re.findall("<!-- (not run|file|output|serves|hub)", text)
     assert marks == [block.mark for block in blocks if block.mark]
     assert page.suffix == ".ipynb" or len(re.findall("^ *```", text, re.M)) == 2 * len(blocks)
     for block in blocks:
-        assert bool(block.what) == (block.mark in ("file", "not run", "serves")), block.place
+        assert bool(block.what) == (block.mark in ("file", "not run", "serves")) or block.mark == "hub", block.place
+        assert block.mark != "hub" or (block.language in RUN and block.what in ("", WITHOUT)), block.place
 
 
 @pytest.mark.parametrize("path", [page for page in PAGES if page.suffix == ".ipynb"], ids=lambda path: path.name)
@@ -157,6 +177,23 @@ def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
     assert cells[0]["cell_type"] == "markdown" and "".join(cells[0]["source"]).startswith("# ")
     assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
     assert len({cell["id"] for cell in cells}) == len(cells)
+
+
+def test_who_talks_to_the_hub(terminal: Terminal, tmp_path: Path, addresses: dict[str, str]) -> None:
+    page = tmp_path / "page.md"
+    whoami = "```python\nfrom huggingface_hub import whoami\n\nprint(whoami()['name'])\n```\n"
+    page.write_text(
+        f"<!-- hub -->\n```bash\n{LOGIN}\nhf auth whoami\n```\n\n<!-- hub -->\n{whoami}\n{whoami}"
+        f"<!-- hub: {WITHOUT} -->\n{whoami}\n<!-- hub: {WITHOUT} -->\n```python\nimport tkre_hf\n```\n"
+        "<!-- hub -->\n```python\nimport tkre_hf\n```\n"
+    )
+    shell, mine, offline, theirs, missing, silent = read_blocks(page)
+    with terminal.python(tmp_path) as interpreter:
+        for block in (shell, mine, theirs):
+            assert USER in run_block(block, page, terminal, interpreter, addresses)
+        for block, message in ((offline, "offline"), (missing, "ModuleNotFoundError"), (silent, "asks nothing")):
+            with pytest.raises(AssertionError, match=message):
+                run_block(block, page, terminal, interpreter, addresses)
 
 
 def test_what_fails_is_told(terminal: Terminal, tmp_path: Path, addresses: dict[str, str]) -> None:

@@ -1,8 +1,9 @@
 """Programs that start at once: one process imports torch and transformers, and each command is a fork of it.
 
 A newcomer's page has dozens of commands, and each would spend ten seconds on imports. What stands in the terminal's
-``bin`` under the names ``python``, ``tkre``, ``accelerate`` and ``pip`` hands its arguments, folder, environment and
-streams to this process, whose fork does what the program of that name would do.
+``bin`` under the names ``python``, ``tkre``, ``hf``, ``accelerate`` and ``pip`` hands its arguments, folder,
+environment and streams to this process, whose fork does what the program of that name would do. A ``stranger`` is
+another process' fork, which came away before tkre_hf was imported and can't import it.
 
 Here also stands what is smaller than in life, so that a page's commands run as they are printed, within seconds and
 without a network: training takes two steps and measuring 200 episodes, ``minilm`` is a tiny encoder, FewRel's files
@@ -27,7 +28,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-PRELOADED = (
+LIBRARIES = (
     "gradio",
     "matplotlib.figure",
     "optuna",
@@ -35,6 +36,10 @@ PRELOADED = (
     "sklearn.linear_model",
     "torch.distributed",
     "accelerate.commands.launch",
+    "huggingface_hub.cli.hf",
+    "transformers.models.auto.modeling_auto",
+)
+PRELOADED = (
     "tkre_hf.cli",
     "tkre_hf.demo",
     "tkre_hf.hin_tasks",
@@ -122,18 +127,44 @@ def pip(argv: Sequence[str]) -> None:
         assert wanted.name == "tkre-hf" and wanted.extras <= set(extras), f"there is no {word}"
 
 
+def hf(argv: Sequence[str]) -> None:
+    """The Hub's command line."""
+    from huggingface_hub.cli.hf import main
+
+    sys.argv = ["hf", *argv]
+    main()
+
+
 def session(_: Sequence[str]) -> None:
-    """An interpreter for one block after the other: a line names a block's file, and is answered by an exit code."""
+    """An interpreter for one block after the other: a line names a block's file and what its environment has besides,
+    and is answered by an exit code."""
     names: dict[str, Any] = {"__name__": "__main__"}
     for line in sys.stdin:
-        code = call(lambda file: exec(compile(file.read_text(), file.name, "exec"), names), Path(line.rstrip("\n")))
+        asked = json.loads(line)
+        os.environ.update(asked["env"])
+        heed_offline_mode()
+        code = call(lambda file: exec(compile(file.read_text(), file.name, "exec"), names), Path(asked["file"]))
         sys.stderr.flush()
         print(f"\0{code}", flush=True)
 
 
+def stranger(argv: Sequence[str]) -> None:
+    """An interpreter where tkre_hf isn't installed."""
+    session(argv)
+
+
 PROGRAMS: dict[str, Callable[[Sequence[str]], None]] = {
-    program.__name__: program for program in (python, tkre, accelerate, pip, session)
+    program.__name__: program for program in (python, tkre, hf, accelerate, pip, session, stranger)
 }
+
+
+def heed_offline_mode() -> None:
+    """Offline or not, as the environment has it: the Hub's client and transformers 4 read it once, when they are
+    imported, and up to hub 0.x a session is kept as it was made. It forbids the loopback interface as well."""
+    client: Any = import_module("huggingface_hub")
+    transformers_hub: Any = import_module("transformers.utils.hub")
+    client.constants.HF_HUB_OFFLINE = transformers_hub._is_offline_mode = os.environ["HF_HUB_OFFLINE"] == "1"
+    getattr(client.utils._http, "reset_sessions", lambda: None)()
 
 
 def call(program: Callable[[Any], None], argument: Any) -> int:
@@ -164,8 +195,7 @@ def answer(connection: socket.socket) -> None:
     os.chdir(asked["cwd"])
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    # The hub's client reads it once, when it is imported, and forbids the loopback interface as well.
-    setattr(import_module("huggingface_hub.constants"), "HF_HUB_OFFLINE", os.environ["HF_HUB_OFFLINE"] == "1")  # noqa: B010
+    heed_offline_mode()
     program = Path(asked["argv"][0])
     sys.executable = str(program.with_name("python"))
     code = call(PROGRAMS[program.name], asked["argv"][1:])
@@ -191,16 +221,27 @@ def serve(address: str) -> None:
             connection.close()
 
 
-if __name__ == "__main__":
-    for module in PRELOADED:
+def preload(modules: Sequence[str]) -> None:
+    """Imports what is there; the garbage is then collected and what is left is none, for the Trainer has it collected
+    again and again."""
+    for module in modules:
         try:
             import_module(module)
         except ImportError as error:
             # An extra that isn't installed: who needs it says so.
             if (error.name or "").startswith("tkre_hf"):
                 raise
-    make_small(*sys.argv[2:])
-    # The Trainer has the garbage collected again and again, and none of what is here by now is any.
     gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    preload(LIBRARIES)
+    if os.fork() == 0:
+        assert not [name for name in sys.modules if name.partition(".")[0] == "tkre_hf"]
+        sys.modules["tkre_hf"] = None  # type: ignore[assignment]
+        serve(f"{sys.argv[1]}-stranger")
+    preload(PRELOADED)
+    make_small(*sys.argv[2:])
     gc.freeze()
     serve(sys.argv[1])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from tkre_hf.training import (
     train_scl,
 )
 
-from .server import Hub, RunningHub
+from .server import TOKEN, Hub, RunningHub
 
-TOKEN = "hf_" + "AbCdEfGh12" * 3 + "WxYz"
 QUICK: dict[str, Any] = {"max_steps": 1, "use_cpu": True, "bf16": False, "disable_tqdm": True, "save_strategy": "no"}
 
 
@@ -44,6 +44,29 @@ def trained(
         SCLTrainingArguments(output_dir=str(second), relations_per_batch=4, **QUICK),
     )
     return first, second
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_knowledge(folder: Path, records: Sequence[Mapping[str, Any]]) -> Path:
+    """What ``tkre generate`` leaves of 20 labelled rows or more: explanations, samples, and all of it merged."""
+    told = [{**row, "source": "edkg", "provenance": {"request": "r"}} for row in records[:8]]
+    samples = [{**row, "source": "scdg", "provenance": {"request": "r"}} for row in records[8:20]]
+    for name, rows in (("explanations", told), ("samples", samples)):
+        write_lines(folder / name / "records.jsonl", rows)
+        write_lines(folder / name / "answers.jsonl", [{"text": "what the model said"}])
+        write_lines(folder / name / "rejected.jsonl", [])
+        (folder / name / ".lock").write_text("")
+        settings = {"kind": name, "model": "/home/me/models/small-llm", "prompt_sha256": "0123456789abcdef"}
+        (folder / name / "run.json").write_text(json.dumps(settings))
+        (folder / name / "report.json").write_text("{}")
+    write_lines(folder / "samples" / "consistent.jsonl", samples[:10])
+    write_lines(folder / "train.jsonl", [*records, *told, *samples])
+    return folder
 
 
 @pytest.fixture

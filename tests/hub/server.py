@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from aiohttp import web
 
 USER = "ada"
+TOKEN = "hf_" + "AbCdEfGh12" * 3 + "WxYz"
 
 
 def git_oid(content: bytes) -> str:
@@ -40,10 +42,12 @@ class Hub:
 
     Args:
         token: Who sends it is the user; everybody else is nobody.
+        user: The user's name.
+        organizations: Where the user may make repositories too.
     """
 
-    def __init__(self, token: str) -> None:
-        self.token = token
+    def __init__(self, token: str, user: str = USER, organizations: Sequence[str] = ()) -> None:
+        self.token, self.user, self.organizations = token, user, organizations
         self.repos: dict[tuple[str, str], Repo] = {}
         self.objects: dict[str, bytes] = {}
         self.calls: list[str] = []
@@ -52,9 +56,20 @@ class Hub:
         self.faults: dict[str, tuple[int, dict[str, Any]]] = {}
         self.url = ""
 
+    def environment(self) -> dict[str, str]:
+        """What has a process talk to this Hub alone, as its user."""
+        return {
+            "HF_ENDPOINT": self.url,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_TOKEN": self.token,
+        }
+
     def app(self) -> web.Application:
         app = web.Application(client_max_size=2**28, middlewares=[self._watch])
-        kind = "/api/{kind:models|datasets}/{repo:[^/]+/[^/]+}"
+        kind = "/api/{kind:models|datasets|spaces}/{repo:[^/]+/[^/]+}"
         add = app.router.add_route
         add("GET", "/api/whoami-v2", self.whoami)
         add("POST", "/api/repos/create", self.create)
@@ -66,11 +81,12 @@ class Hub:
         add("POST", kind + "/branch/{revision}", self.branch)
         add("POST", kind + "/preupload/{revision}", self.preupload)
         add("POST", kind + "/commit/{revision}", self.commit)
-        add("POST", "/{prefix:(datasets/)?}{repo:[^/]+/[^/]+}.git/info/lfs/objects/batch", self.batch)
+        add("POST", "/{prefix:((datasets|spaces)/)?}{repo:[^/]+/[^/]+}.git/info/lfs/objects/batch", self.batch)
         add("PUT", "/lfs/{oid}", self.put)
         add("POST", "/lfs/verify", self.verify)
         # With HEAD too, by which a file's size and etag are asked for.
-        app.router.add_get("/{prefix:(datasets/)?}{repo:[^/]+/[^/]+}/resolve/{revision}/{path:.*}", self.resolve)
+        file = "/{prefix:((datasets|spaces)/)?}{repo:[^/]+/[^/]+}/resolve/{revision}/{path:.*}"
+        app.router.add_get(file, self.resolve)
         return app
 
     @web.middleware
@@ -88,7 +104,7 @@ class Hub:
     def _repo(self, request: web.Request, write: bool = False) -> Repo:
         if write and not self._is_user(request):
             raise web.HTTPUnauthorized(text='{"error": "Invalid credentials"}', content_type="application/json")
-        kind = request.match_info.get("kind") or ("datasets" if request.match_info.get("prefix") else "models")
+        kind = request.match_info.get("kind") or request.match_info["prefix"].rstrip("/") or "models"
         repo = self.repos.get((kind, request.match_info["repo"]))
         if repo is None or (repo.private and not self._is_user(request)):
             raise web.HTTPNotFound(
@@ -108,17 +124,20 @@ class Hub:
     async def whoami(self, request: web.Request) -> web.Response:
         if not self._is_user(request):
             return web.json_response({"error": "Invalid username or password."}, status=401)
-        return web.json_response({"type": "user", "name": USER, "orgs": [], "auth": {"type": "access_token"}})
+        orgs = [{"type": "org", "name": name} for name in self.organizations]
+        # The login asks for the token's own name and rights as well.
+        auth = {"type": "access_token", "accessToken": {"displayName": "own", "role": "write"}}
+        return web.json_response({"type": "user", "name": self.user, "orgs": orgs, "auth": auth})
 
     async def create(self, request: web.Request) -> web.Response:
         if not self._is_user(request):
             return web.json_response({"error": "Invalid credentials"}, status=401)
         body = await request.json()
         kind = f"{body.get('type', 'model')}s"
-        repo_id = f"{body['organization'] or USER}/{body['name']}"
-        if not repo_id.startswith(f"{USER}/"):
+        repo_id = f"{body['organization'] or self.user}/{body['name']}"
+        if repo_id.partition("/")[0] not in (self.user, *self.organizations):
             return web.json_response({"error": f"You don't have the rights to create in {repo_id}"}, status=403)
-        prefix = "datasets/" if kind == "datasets" else ""
+        prefix = "" if kind == "models" else f"{kind}/"
         answer = {"url": f"{self.url}/{prefix}{repo_id}", "name": repo_id, "id": repo_id}
         if (kind, repo_id) in self.repos:
             return web.json_response({**answer, "error": "You already created this repo"}, status=409)
@@ -241,9 +260,8 @@ class Hub:
                 files[value["path"]] = self.objects[value["oid"]]
                 repo.lfs.add(value["path"])
         repo.branches[revision] = files
-        oid, where = repo.sha(revision), f"{self.url}/{request.match_info['repo']}"
-        if request.match_info["kind"] == "datasets":
-            where = f"{self.url}/datasets/{request.match_info['repo']}"
+        prefix = "" if request.match_info["kind"] == "models" else f"{request.match_info['kind']}/"
+        oid, where = repo.sha(revision), f"{self.url}/{prefix}{request.match_info['repo']}"
         answer = {"success": True, "commitOid": oid, "commitUrl": f"{where}/commit/{oid}", "hookOutput": ""}
         return web.json_response({**answer, **({"pullRequestUrl": f"{where}/discussions/1"} if pull else {})})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,31 +13,14 @@ from tkre_hf.cli import main
 from tkre_hf.errors import TkreError
 from tkre_hf.hub.publish import PushArguments, collect
 
+from .conftest import write_knowledge
 from .server import USER, Hub
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture
 def knowledge(records: list[dict[str, Any]], tmp_path: Path) -> Path:
     """What the chain of explanations, samples and merging leaves."""
-    folder = tmp_path / "my-knowledge"
-    told = [{**row, "source": "edkg", "provenance": {"request": "r"}} for row in records[:8]]
-    samples = [{**row, "source": "scdg", "provenance": {"request": "r"}} for row in records[8:20]]
-    for name, rows in (("explanations", told), ("samples", samples)):
-        write(folder / name / "records.jsonl", rows)
-        write(folder / name / "answers.jsonl", [{"text": "what the model said"}])
-        write(folder / name / "rejected.jsonl", [])
-        (folder / name / ".lock").write_text("")
-        settings = {"kind": name, "model": "/home/me/models/small-llm", "prompt_sha256": "0123456789abcdef"}
-        (folder / name / "run.json").write_text(json.dumps(settings))
-        (folder / name / "report.json").write_text("{}")
-    write(folder / "samples" / "consistent.jsonl", samples[:10])
-    write(folder / "train.jsonl", [*records, *told, *samples])
-    return folder
+    return write_knowledge(tmp_path / "my-knowledge", records)
 
 
 def test_rows_go_out_and_answers_and_labelled_rows_stay(

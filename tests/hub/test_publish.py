@@ -22,8 +22,7 @@ from tkre_hf.errors import TkreError
 from tkre_hf.hub.marks import is_edited
 from tkre_hf.hub.publish import PushArguments, collect, publish
 
-from .conftest import TOKEN
-from .server import USER, Hub, Repo
+from .server import TOKEN, USER, Hub, Repo
 
 
 class FakeApi:

@@ -24,8 +24,7 @@ import tkre_hf
 from tkre_hf.cli import main
 from tkre_hf.evaluation.report import Row, write_rows
 
-from .conftest import TOKEN
-from .server import Hub
+from .server import TOKEN, Hub
 
 REPO = "ada/round-trip"
 ROWS = [
@@ -92,11 +91,7 @@ def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
     named = {name: value for name, value in os.environ.items() if not name.startswith(other)}
     return {
         **named,
-        "HF_ENDPOINT": hub.url,
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_TOKEN": TOKEN,
+        **hub.environment(),
         "HF_HOME": str(tmp_path / "home"),
         "OMP_NUM_THREADS": "1",
     }
