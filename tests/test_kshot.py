@@ -184,7 +184,7 @@ def test_from_the_command_line(arguments: KShotArguments, tmp_path: Path, capsys
     assert main(["train", "kshot"]) == 2
     assert "no rows: say what to train on" in capsys.readouterr().err
     assert main(["train", "stage3"]) == 2
-    assert main(["train"]) == 0
+    assert main(["train"]) == 2
 
 
 @pytest.mark.parametrize("command", ["stage1", "stage2"])
