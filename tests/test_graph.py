@@ -87,6 +87,8 @@ def test_from_sentences_to_similar_nodes_and_links(
         assert 0 <= float(probability) <= 1 and node in (head, tail) and head != tail
         assert (head, tail, kind) not in edges and kind in tables.edge_types
     assert len(first.splitlines()) == 5
+    # Not what the node has already is what the rest share in.
+    assert float(first.split("  ")[0]) > 0.02
     # The second call takes the scorer that the first one left.
     written = (Path(model) / "links.safetensors").stat().st_mtime_ns
     assert tkre(links) == 0 and capsys.readouterr().out == first

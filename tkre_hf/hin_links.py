@@ -67,7 +67,7 @@ class PredictedLink:
         edge_type: Its type.
         tail: Id of the node at its end.
         probability: Share of the nodes most like this one that have such an edge, times how sure ComplEx is of the
-            other end among all that such edges have there.
+            other end among all that such edges have there and this node hasn't.
         other: Name of the other end.
     """
 
@@ -120,12 +120,14 @@ def predict_node_links(args: LinksArguments) -> list[PredictedLink]:
             share = float(np.isin(alike, here).mean())
             if not share:
                 continue
-            others = np.setdiff1d(there, [node])
+            # What the node has is no question, and would take nearly all that is shared out among the others.
+            others = np.setdiff1d(there, [node, *there[here == node]])
+            if not len(others):
+                continue
             scores = (scorer.tails if forward else scorer.heads)(np.array([node]), np.array([kind]))[0, others]
             likely = np.exp(scores.astype(np.float64) - scores.max(initial=-np.inf))
             likely *= share / likely.sum()
-            new = ~np.isin(others, there[here == node])
-            for other, probability in zip(others[new].tolist(), likely[new].tolist(), strict=True):
+            for other, probability in zip(others.tolist(), likely.tolist(), strict=True):
                 head, tail = (graph.node_ids[end] for end in ((node, other) if forward else (other, node)))
                 name = graph.names[other] if graph.names else ""
                 found.append(PredictedLink(head, graph.edge_types[kind], tail, probability, name))
