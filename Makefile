@@ -6,8 +6,9 @@ export TKRE_DATA_DIR := $(abspath $(TKRE_DATA_DIR))
 endif
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
-# Two test processes of one thread each: the models of the tests are tiny.
-PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2 --dist loadfile
+# Two test processes of one thread each: the models of the tests are tiny. Files in their own order: by their number of
+# tests, as is the default, the few long ones come last, and one process waits for the other.
+PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup browser demo test test-min check format cover bench docs clean
 help:  ## list the targets
