@@ -13,6 +13,7 @@ from typing import Any
 
 from tkre_hf.arguments import parse_arguments, parse_settings
 from tkre_hf.evaluation.report import Row, read_rows
+from tkre_hf.hin_reproduction import COSTS
 from tkre_hf.hin_training import PFHINStageArguments
 from tkre_hf.hub.facts import CardFacts, choose_rows
 from tkre_hf.hub.model_card import render
@@ -35,8 +36,6 @@ STAGES, SAMPLES, KSHOT = "stages 1 + 2", "64 samples of the new relations", "+ F
 # recipe's 48.
 ADDED = ["val_wiki_synthetic.jsonl", "recipes/knowledge/val_wiki.jsonl"]
 ADDED += ["val_pubmed_synthetic.jsonl", "recipes/knowledge/val_pubmed.jsonl"]
-# What a system takes; no figure of what it does.
-_COSTS = ("million_parameters", "cpu_minutes")
 # Settings that are the machine's.
 _OF_THE_MACHINE = frozenset(("precision", "processes"))
 
@@ -104,7 +103,7 @@ def figures(file: str, system: str, benchmarks: Collection[str] = ()) -> tuple[l
         benchmarks: Those that are this checkpoint's, where not all are.
     """
     name = f"docs/results/{file}.json"
-    found = [row for row in read_rows(RESULTS / f"{file}.json") if row.metric not in _COSTS]
+    found = [row for row in read_rows(RESULTS / f"{file}.json") if row.metric not in COSTS]
     found = [row for row in found if not benchmarks or row.benchmark in benchmarks]
     rows, others = choose_rows(found, system, name)
     return rows, [row for row in others if row.published or not row.system.startswith(system)]
