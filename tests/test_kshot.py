@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file
 
 import tkre_hf.kshot
 from tkre_hf.cli import main
@@ -222,3 +224,41 @@ def test_relations_taught_to_a_checkpoint_leave_it_the_same(tmp_path: Path) -> N
         assert _file_digest(tmp_path) == before
     (tmp_path / "model.safetensors").write_text("{}")
     assert _file_digest(tmp_path) != before
+
+
+def test_several_fine_tunings_are_averaged(
+    arguments: KShotArguments, trained: list[str], tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    one = replace(arguments, stage0=None, stage2=None)
+    first = run_chain(one)
+    trained.clear()
+    mean = run_chain(replace(one, averaged=3))
+    assert trained == ["train_relations"] * 2  # the first is there
+    members = sorted(Path(one.output_dir).glob("classifier-*"))
+    assert len(members) == 3 and first.classifier in members
+    weights = [load_file(folder / "model.safetensors") for folder in members]
+    for name, value in load_file(mean.classifier / "model.safetensors").items():
+        expected = torch.stack([each[name].double() for each in weights]).mean(0)
+        torch.testing.assert_close(value, expected.to(value.dtype))
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    # A classifier as each of them is, and it says what it is.
+    made = {file.name for file in first.classifier.iterdir()} - {"train_results.json", "all_results.json"}
+    assert made <= {file.name for file in mean.classifier.iterdir()}
+    stages = [training_summary(folder).stages for folder in (first.classifier, mean.classifier)]  # type: ignore[union-attr]
+    assert stages[1][-1]["settings"]["averaged"] == 3 and len(stages[0]) == len(stages[1])
+    assert mean.predictions is not None and len(mean.predictions.gold) == len(records)
+    assert "averaged" in (mean.classifier / "README.md").read_text()
+    trained.clear()
+    assert run_chain(replace(one, averaged=3)) == mean and not trained
+
+
+def test_what_sets_out_from_other_weights_is_not_averaged(arguments: KShotArguments) -> None:
+    one = replace(arguments, stage0=None, stage1=None, stage2=None)
+    for wrong, says in (
+        (replace(one, averaged=2), "random weights of its own"),
+        (replace(arguments, averaged=2, finetune={"classifier_init": "random"}), "random weights of its own"),
+        (replace(arguments, averaged=2, finetune={"adapter": "lora"}), "adapters are not averaged"),
+        (replace(one, averaged=0), "at least once"),
+    ):
+        with pytest.raises(TkreError, match=says):
+            run_chain(wrong)

@@ -27,10 +27,11 @@ from tkre_hf.errors import TkreError
 from tkre_hf.evaluation import report
 from tkre_hf.evaluation.kshot import Predictions, load_classifier, predict
 from tkre_hf.evaluation.report import Row, command, machine, versions
-from tkre_hf.finetuning import train_relations
+from tkre_hf.finetuning import average_classifiers, train_relations
 from tkre_hf.hub.facts import FIGURES
 from tkre_hf.hub.marks import CARD, CARD_BESIDE
 from tkre_hf.hub.model_card import write_card
+from tkre_hf.hub.publish import push_trained
 from tkre_hf.knowledge.cli import generate_training_set
 from tkre_hf.knowledge.merge import write_rows
 from tkre_hf.knowledge.settings import Stage0Arguments
@@ -45,6 +46,7 @@ from tkre_hf.tkre.training_args import (
 from tkre_hf.training import train_mslm, train_scl
 from tkre_hf.training_data import (
     MINILM,
+    TRAINING_DATA,
     MSLMStageArguments,
     RelationStageArguments,
     SCLStageArguments,
@@ -105,6 +107,10 @@ class KShotArguments:
     finetune: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Fine-tuning: its settings, such as learning_rate or adapter."}
     )
+    averaged: int = field(
+        default=1,
+        metadata={"help": "Fine-tune so often, with one seed after the other, and average the weights."},
+    )
     seed: int = field(default=0, metadata={"help": "Of all steps."})
     output_dir: str = field(default="outputs/kshot", metadata={"help": "Where the steps' folders go."})
 
@@ -136,6 +142,7 @@ def run_chain(args: KShotArguments) -> KShotResult:
     """
     if not args.train:
         raise TkreError("no rows: say what to train on, such as --train data/semeval2010/kshot/8-1/train.txt")
+    _check_averaged(args)
     chain = _Chain(args)
     chain.rows()
     if args.stage0 is not None:
@@ -151,6 +158,23 @@ def run_chain(args: KShotArguments) -> KShotResult:
     minutes = summary.minutes - (before.minutes if before is not None else 0.0)
     predictions = chain.test(classifier) if args.test is not None else None
     return KShotResult(classifier, Path(chain.train_file), summary, round(minutes, 2), predictions)
+
+
+def _check_averaged(args: KShotArguments) -> None:
+    if args.averaged < 1:
+        raise TkreError(f"averaged is {args.averaged}: fine-tune at least once")
+    if args.averaged == 1:
+        return
+    # A mean of weights means something where all set out from the same ones.
+    if args.finetune.get("classifier_init") == "random" or (
+        args.checkpoint is None and not (args.stage1 or args.stage2)
+    ):
+        raise TkreError(
+            f"averaged is {args.averaged}, but each fine-tuning would start from random weights of its own: give a "
+            "checkpoint or a stage, and no classifier_init: random"
+        )
+    if args.finetune.get("adapter"):
+        raise TkreError(f"averaged is {args.averaged}, but adapters are not averaged: leave out one of the two")
 
 
 def report_chain(args: KShotArguments) -> KShotResult:
@@ -248,7 +272,22 @@ class _Chain:
             # An explanation is about a sentence, and none of those that are to be classified.
             own["record_sources"] = ["gold", "scdg"]
         types = (RelationStageArguments, RelationTrainingArguments)
-        return self._train("classifier", train_relations, types, {**own, **settings})
+        given = {"seed": self.args.seed, **own, **settings}
+        if self.args.averaged == 1:
+            return self._train("classifier", train_relations, types, given)
+        start, members = (self.checkpoint, self.origin), []
+        for i in range(self.args.averaged):
+            self.checkpoint, self.origin = start
+            # What is published is their mean.
+            one = {**given, "seed": int(given["seed"]) + i, "push_to_hub": False}
+            members.append(self._train("classifier", train_relations, types, one))
+        folder = self._folder("average", {"of": [member.name for member in members]})
+        if self.state.is_main_process and not (folder / TRAINING_DATA).exists():
+            average_classifiers(members, folder)
+            _, training = parse_settings(types, {"output_dir": str(folder), **given}, "finetune")
+            push_trained(training, folder)
+        self.state.wait_for_everyone()
+        return folder
 
     def test(self, classifier: Path) -> Predictions:
         """Labels of the test rows, which are predicted once."""
@@ -305,7 +344,7 @@ class _Chain:
         entries |= _by_content({**asdict(stage), "checkpoint": None}, named)
         folder = self._folder(name, {**entries, "origin": self.origin})
         training.output_dir = str(folder)
-        if not (folder / "training_data.json").exists():
+        if not (folder / TRAINING_DATA).exists():
             logger.info("%s: training, in %s", name, folder)
             train(stage, training)
         else:

@@ -51,6 +51,7 @@ class KShotSystem:
         count: The most samples of a relation.
         consistency: Whether the samples that the checkpoint finds least like their relation are left out.
         finetune: Fine-tuning's settings beyond the recipe's.
+        averaged: Fine-tunings whose weights are averaged.
         ks: The Ks; with samples there is 8 alone.
         splits: Seeds of the splits.
         benchmark: What its rows are called.
@@ -66,6 +67,7 @@ class KShotSystem:
     count: int = 12
     consistency: bool = False
     finetune: Mapping[str, Any] = field(default_factory=dict)
+    averaged: int = 1
     ks: tuple[int, ...] = (8,)
     splits: tuple[int, ...] = (1, 2, 3)
     benchmark: str = BENCHMARK
@@ -98,6 +100,9 @@ SYSTEMS: dict[str, KShotSystem] = {
     "+ FewRel, SCDG in fine-tuning": KShotSystem(samples=True),
     "+ FewRel, SCDG and 200 more samples": KShotSystem(samples=True, more=_TWO_HUNDRED, finetune=_MANY),
     "+ FewRel, SCDG and 400 more samples": KShotSystem(samples=True, more=_FOUR_HUNDRED, finetune=_MORE),
+    "+ FewRel, SCDG and 400 more, mean of 3": KShotSystem(
+        samples=True, more=_FOUR_HUNDRED, finetune=_MORE, averaged=3
+    ),
     "+ FewRel, SCDG, 200 more and near-misses": KShotSystem(
         samples=True, more=(*_TWO_HUNDRED, "semeval_near_misses.jsonl"), finetune=_MORE
     ),
@@ -194,6 +199,7 @@ def chain_arguments(system: KShotSystem, k: int, split: int, args: ReproduceKSho
         stage1=stages["stage1"] if system.stage1 else None,
         stage2=stages["stage2"] if system.stage2 else None,
         finetune=finetune,
+        averaged=system.averaged,
         seed=args.seed,
         output_dir=args.work_dir,
     )
