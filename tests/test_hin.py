@@ -335,14 +335,13 @@ def test_everything_is_measured_and_written(
     recipe = tmp_path / "tiny.yaml"
     pairs = [TINY[i : i + 2] for i in range(0, 14, 2)]
     recipe.write_text("".join(f"{key[2:]}: {value}\n" for key, value in pairs) + "per_device_train_batch_size: 16\n")
-    parts = {"drop": ("lives",), "scheme": "few", "node_type": "person", "links": True}
+    parts = {"drop": ("lives",), "scheme": "few", "node_type": "person", "links": "files"}
     fields: dict[str, Any] = {"network": network.name, **parts}
     monkeypatch.setitem(BENCHMARKS, "codex_s", type(BENCHMARKS["codex_s"])(**fields))
     output = tmp_path / "pfhin.json"
     argv = ["--data_dir", str(network.parent), "--benchmarks", "codex_s", "--seeds", "0", "1", "--max_steps", "2"]
     argv += ["--work_dir", str(tmp_path / "work"), "--output", str(output), "--recipe", str(recipe), "--systems"]
     main = runpy.run_path(str(RECIPES / "reproduce_pfhin.py"))["main"]
-    # Links of this network stand in its edges: that is what the check is for.
     counts = "edge-type counts + LR"
     main([*argv, "label propagation", "meta-paths + LR", counts, "PF-HIN", "PF-HIN, no ids", "--tasks", "nodes"])
     rows = {(row.system, row.setting): row for row in read_rows(output)}
@@ -362,6 +361,21 @@ def test_everything_is_measured_and_written(
     assert rows["ComplEx (published)", "mrr"].published and rows["ComplEx (published)", "mrr"].value == 46.5
     assert ("link heuristics + LR", "mrr") not in rows and ("link heuristics + LR", "link_auc") in rows
     assert "## codex_s" in output.with_suffix(".md").read_text()
+    # Links that are drawn by seed are in none of the graphs they are asked of.
+    monkeypatch.setitem(BENCHMARKS, "openflights", type(BENCHMARKS["codex_s"])(**{**fields, "links": "drawn"}))
+    main([*argv, "PF-HIN", "--tasks", "links", "--benchmarks", "openflights"])
+    rows = {(row.benchmark, row.system, row.setting): row for row in read_rows(output)}
+    assert {"mrr", "link_auc", "weight_of_states"} <= {s for b, _, s in rows if b == "openflights"}
+    work, files = tmp_path / "work" / "openflights-links", []
+    for seed in ("seed0", "seed1"):
+        graph, tables = load_graph(work / "PF-HIN" / seed)[0], read_hin(network)
+        known = set(zip(*graph.triples().T.tolist(), strict=True))
+        for path in sorted((work / "drawn" / seed).glob("links_*.csv")):
+            held_out = read_links(path, tables)
+            true = set(zip(*held_out.triples[held_out.label == 1].T.tolist(), strict=True))
+            assert true and not true & known
+            files.append(path.read_text())
+    assert len(set(files)) == 4
     # What there is no figure of is said, and no row is written.
     capsys.readouterr()
     main([*argv, "DeepWalk", "PF-HIN, ids alone", "--tasks", "links"])

@@ -16,6 +16,7 @@ tkre hin pretrain --network my_network --output_dir my_model --max_steps 500
 tkre hin embed    --model my_model
 tkre hin similar  --model my_model --node Q90 --k 10
 tkre hin links    --model my_model --node Q90 --k 10
+tkre hin hold-out --network my_network
 tkre hin evaluate --model my_model --network my_network
 tkre hin finetune --model my_model --network my_network --output_dir my_classifier
 
@@ -32,6 +33,18 @@ class SimilarArguments:
     node: str = field(metadata={"help": "Id of a node, or a name that is one node's alone."})
     k: int = field(default=10, metadata={"help": "How many nodes."})
     any_type: bool = field(default=False, metadata={"help": "Nodes of other types too."})
+
+
+@dataclass
+class HoldOutArguments:
+    """Which links are held out of a network."""
+
+    network: str = field(metadata={"help": "Folder with nodes and edges, as .csv or .parquet."})
+    share: float = field(
+        default=0.05, metadata={"help": "Of the pairs of nodes with an edge, to choose settings on; as many to test."}
+    )
+    seed: int = field(default=0, metadata={"help": "Another one, other links."})
+    output_dir: str | None = field(default=None, metadata={"help": "Where they go; into the network by default."})
 
 
 def _pretrain(argv: Sequence[str], prog: str) -> int:
@@ -95,6 +108,31 @@ def _links(argv: Sequence[str], prog: str) -> int:
     return 0
 
 
+def _hold_out(argv: Sequence[str], prog: str) -> int:
+    from pathlib import Path
+
+    from tkre_hf.data import draw_links, read_hin, write_links
+
+    description = (
+        "Draws links that a model is to be measured on, with as many false ones, before it is trained.\n\n"
+        f"{prog} --network my_network --share 0.05"
+    )
+    (args,) = parse_arguments(HoldOutArguments, argv, description, prog)
+    tables = read_hin(args.network)
+    drawn = draw_links(tables, args.share, args.seed)
+    paths = {part: Path(args.output_dir or args.network) / f"links_{part}.csv" for part in drawn}
+    for path in paths.values():
+        if path.exists():
+            raise TkreError(f"{path} is there: move it away, or give another --output_dir")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    for part, links in drawn.items():
+        write_links(tables, links, paths[part])
+        true = int(links.label.sum())
+        print(f"{paths[part]}: {true} links, {len(links) - true} false ones")
+    print(f"pre-train with --hold_out_links {' '.join(map(str, paths.values()))}")
+    return 0
+
+
 def _evaluate(argv: Sequence[str], prog: str) -> int:
     from tkre_hf.evaluation.report import table
     from tkre_hf.hin_evaluation import EvaluateArguments, evaluate
@@ -118,6 +156,7 @@ ACTIONS: dict[str, Main] = {
     "embed": _embed,
     "similar": _similar,
     "links": _links,
+    "hold-out": _hold_out,
     "evaluate": _evaluate,
     "finetune": _finetune,
 }

@@ -16,7 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tkre_hf.arguments import parse_arguments
-from tkre_hf.data.hin import HINTables, read_links
+from tkre_hf.data.held_out import PARTS, draw_links, write_links
+from tkre_hf.data.hin import HINTables, read_hin, read_links
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import Row, command, machine, mean_ci95, table, versions, write_rows
@@ -42,7 +43,16 @@ from tkre_hf.hin_training import (
 from tkre_hf.pfhin.embedding import Neighborhoods, embed_nodes, unit_rows
 from tkre_hf.pfhin.graph import HeteroGraph
 from tkre_hf.pfhin.inputs import edge_profiles
-from tkre_hf.pfhin.links import LINK_BLOCKS, ComplEx, LinkScorer, MixedScorer, mix, out_of_fold, train_complex
+from tkre_hf.pfhin.links import (
+    LINK_BLOCKS,
+    SAMPLED_ABOVE,
+    ComplEx,
+    LinkScorer,
+    MixedScorer,
+    mix,
+    out_of_fold,
+    train_complex,
+)
 from tkre_hf.pfhin.modeling_pfhin import PFHINPreTrainedModel
 from tkre_hf.pfhin.tasks import link_scores
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
@@ -60,21 +70,24 @@ class Benchmark:
         drop: Edge types that are left out, since they tell the label.
         scheme: Of the splits; "" where they are drawn by seed, 40 nodes of each class for training and validation.
         node_type: Of the labelled nodes.
-        links: Whether links are measured too (CodEx's own files), on the graph with all edge types.
+        links: Links to measure too, on the graph with all edge types: ``files`` where the network comes with some,
+            ``drawn`` where they are drawn by seed and held out.
+        epochs: Of ComplEx; where it has plateaued on the links that choose settings.
     """
 
     network: str
     drop: tuple[str, ...]
     scheme: str
     node_type: str
-    links: bool = False
+    links: str = ""
+    epochs: int = 40
 
 
 BENCHMARKS = {
-    "codex_m": Benchmark("codex_m", ("P106",), "few40", "person"),
+    "codex_m": Benchmark("codex_m", ("P106",), "few40", "person", links="files", epochs=8),
     "codex_m_hard": Benchmark("codex_m", ("P106", "P101", "P1303", "P136", "P264"), "few40", "person"),
-    "codex_s": Benchmark("codex_s", ("P106",), "few40", "person", links=True),
-    "openflights": Benchmark("openflights", ("city-country",), "", "airport"),
+    "codex_s": Benchmark("codex_s", ("P106",), "few40", "person", links="files"),
+    "openflights": Benchmark("openflights", ("city-country",), "", "airport", links="drawn", epochs=10),
 }
 
 # PF-HIN and what each line of the ablation changes.
@@ -197,9 +210,23 @@ def train(
         words += ["--output_dir", str(folder), "--seed", str(seed), "--resume_from_checkpoint", "auto"]
         words += ["--max_steps", str(args.max_steps)] if args.max_steps else []
         stage, training = parse_arguments((PFHINStageArguments, PFHINTrainingArguments), words)
-        pretrain(replace(stage, drop_edge_types=list(drop), **PFHIN[name]), training)
+        held_out = [] if drop else held_out_links(benchmark, seed, args)
+        pretrain(replace(stage, drop_edge_types=list(drop), hold_out_links=held_out, **PFHIN[name]), training)
     told = json.loads(results.read_text())
     return folder, {"million_parameters": told["parameters"] / 1e6, "cpu_minutes": told["train_cpu_minutes"]}
+
+
+def held_out_links(key: str, seed: int, args: ReproduceArguments) -> list[str]:
+    """Files of the links that choose settings and of those that test, drawn if need be."""
+    network = Path(args.data_dir) / BENCHMARKS[key].network
+    folder = network
+    if BENCHMARKS[key].links == "drawn":
+        folder = Path(args.work_dir) / f"{key}-links" / "drawn" / f"seed{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        tables = read_hin(network)
+        for part, links in draw_links(tables, seed=seed).items():
+            write_links(tables, links, folder / f"links_{part}.csv")
+    return [str(folder / f"links_{part}.csv") for part in PARTS]
 
 
 def node_scores(name: str, key: str, seed: int, args: ReproduceArguments) -> tuple[Scores, float, int]:
@@ -258,9 +285,10 @@ def labelled_embeddings(
 def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tuple[Scores, float, int]:
     """Ranking and judging of links of one system and seed: figures, CPU minutes, true test links."""
     benchmark = BENCHMARKS[key]
-    network = Path(args.data_dir) / benchmark.network
-    tables, graph = load_network(NetworkArguments(str(network)))
-    valid, test = (read_links(network / f"links_{part}.csv", tables) for part in ("valid", "test"))
+    held_out_files = held_out_links(key, seed, args)
+    network = NetworkArguments(str(Path(args.data_dir) / benchmark.network), hold_out_links=held_out_files)
+    tables, graph = load_network(network)
+    valid, test = (read_links(path, tables) for path in held_out_files)
     triples, held_out, true = graph.triples(), valid.triples[valid.label == 1], test.triples[test.label == 1]
     minutes, extra, start = 0.0, {}, time.process_time()
     if name == "link heuristics + LR":
@@ -278,7 +306,8 @@ def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tu
             model, kinds = load_model(folder), len(graph.edge_types)
             folds = out_of_fold(model, graph, triples, seed=seed)
             states = embed_nodes(model, neighborhoods_of(folder, model, seed), blocks=LINK_BLOCKS)
-            on_top = train_complex(triples, graph.num_nodes, kinds, epochs=10, folds=folds, own=False, seed=seed)
+            how = _how(graph, min(10, benchmark.epochs), seed)
+            on_top = train_complex(triples, graph.num_nodes, kinds, folds=folds, own=False, **how)
             alone = LinkScorer(on_top, states)
             scorer = mix(scorer, alone, held_out, np.concatenate([triples, held_out]), graph.num_nodes)
             extra["weight_of_states"] = scorer.weight
@@ -286,6 +315,11 @@ def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tu
         found = scorer_figures(scorer, graph, valid, test)
     minutes += (time.process_time() - start) / 60
     return {**found, **extra}, minutes, len(true)
+
+
+def _how(graph: HeteroGraph, epochs: int, seed: int) -> dict[str, Any]:
+    """How ComplEx is trained."""
+    return {"epochs": epochs, "seed": seed, "bf16": graph.num_nodes > SAMPLED_ABOVE and bf16_supported(True)}
 
 
 def _complex(
@@ -296,7 +330,8 @@ def _complex(
     model = ComplEx(graph.num_nodes, len(graph.edge_types))
     if not file.exists():
         start = time.process_time()
-        model = train_complex(triples, graph.num_nodes, len(graph.edge_types), seed=seed)
+        how = _how(graph, BENCHMARKS[key].epochs, seed)
+        model = train_complex(triples, graph.num_nodes, len(graph.edge_types), **how)
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(model.state_dict(), file, {"minutes": str((time.process_time() - start) / 60)})
     with safe_open(file, "pt") as tensors:
@@ -309,7 +344,7 @@ def measure(name: str, key: str, args: ReproduceArguments) -> list[Row]:
     benchmark, rows = BENCHMARKS[key], []
     for task, figures, fits in (
         ("nodes", node_scores, name not in LINK_BASELINES),
-        ("links", link_figures, benchmark.links and name not in NODES_ALONE),
+        ("links", link_figures, bool(benchmark.links) and name not in NODES_ALONE),
     ):
         if task not in args.tasks:
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import statistics
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tkre_hf.arguments import parse_arguments
-from tkre_hf.data.hin import HINTables, read_hin, read_links, write_hin
+from tkre_hf.data.held_out import write_links
+from tkre_hf.data.hin import HINTables, Links, read_hin, read_links, write_hin
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import Row, command, machine, mean_ci95, table, versions, write_rows
@@ -97,11 +97,8 @@ def write_held_out(args: TransferArguments) -> Path:
     links = [data / "codex_s" / f"links_{part}.csv" for part in ("valid", "test")]
     rows = same_edges(small, links, source)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["src", "dst", "edge_type", "label"])
-        for head, tail, kind in rows:
-            writer.writerow([source.node_ids[head], source.node_ids[tail], source.edge_types[kind], 1])
+    heads, tails, kinds = np.array(rows, np.int64).reshape(-1, 3).T
+    write_links(source, Links(heads, tails, kinds, np.ones_like(heads)), path)
     return path
 
 

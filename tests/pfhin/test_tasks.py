@@ -13,7 +13,7 @@ from tkre_hf.errors import TkreError
 from tkre_hf.pfhin.embedding import EmbeddingTable, Neighborhoods, embed_nodes, export_embeddings
 from tkre_hf.pfhin.finetuning import LinkCollator, NodeCollator, link_inputs, predict_links, predict_nodes
 from tkre_hf.pfhin.graph import HeteroGraph
-from tkre_hf.pfhin.links import ComplEx, LinkScorer, MixedScorer, mix, out_of_fold, train_complex
+from tkre_hf.pfhin.links import ComplEx, LinkScorer, MixedScorer, _sample, mix, out_of_fold, train_complex
 from tkre_hf.pfhin.modeling_pfhin import PFHINForLinkPrediction, PFHINForNodeClassification, PFHINForPreTraining
 from tkre_hf.pfhin.tasks import (
     classify_linear,
@@ -105,6 +105,32 @@ def test_complex_learns_a_ring_with_its_direction() -> None:
     torch.testing.assert_close(
         again.vectors(), train_complex(triples, 24, 2, size=16, epochs=2, batch_size=16).vectors()
     )
+
+
+def test_a_sample_of_nodes_stands_for_all() -> None:
+    triples = ring()
+    learned = {"size": 16, "epochs": 150, "batch_size": 16, "regularization": 1e-4, "sampled_above": 10}
+    scorer = LinkScorer(train_complex(triples, 24, 2, num_sampled=8, **learned))  # type: ignore[arg-type]
+    assert ranking_scores(scorer.tails, scorer.heads, triples, triples, 24)["mrr"] > 90
+    # The same draws again, and the same folds; in bfloat16 it learns as well.
+    features = np.random.default_rng(0).normal(size=(24, 6)).astype(np.float32)
+    how = {"size": 4, "epochs": 2, "batch_size": 16, "sampled_above": 10, "folds": [(np.arange(48), features)]}
+    one, two, third = (train_complex(triples, 24, 2, bf16=bf16, **how) for bf16 in (False, False, True))  # type: ignore[arg-type]
+    vectors = [each.vectors(torch.from_numpy(features)) for each in (one, two, third)]
+    torch.testing.assert_close(vectors[0], vectors[1])
+    torch.testing.assert_close(vectors[0], vectors[2], atol=0.05, rtol=0.05)
+
+
+def test_a_sample_estimates_the_sum_over_all_nodes() -> None:
+    rng = np.random.default_rng(0)
+    given = torch.tensor([3, 7, 7, 1])
+    scores = torch.from_numpy(rng.normal(size=100)).exp()
+    estimates = []
+    for _ in range(400):
+        nodes, places, counts = _sample(given, 100, 20, rng)
+        assert nodes[places].tolist() == given.tolist() and len(set(nodes.tolist())) == len(nodes)
+        estimates.append(float((scores[nodes] * counts).sum()))
+    assert np.mean(estimates) == pytest.approx(float(scores.sum()), rel=0.03)
 
 
 def test_complex_is_its_formula() -> None:

@@ -192,6 +192,14 @@ def test_sampled_centralities_order_nodes_as_exact_ones_do() -> None:
     np.testing.assert_array_equal(sampled, centralities(graph, sampled_above=0, pivots=128))
 
 
+def test_a_large_graph_is_followed_from_fewer_nodes(graph: HeteroGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    for most, pivots in ((20 * graph.num_edges, 20), (1, 10), (10**9, 60)):
+        for name, value in (("PIVOTS", 60), ("LEAST_PIVOTS", 10), ("MOST_FOLLOWED", most)):
+            monkeypatch.setattr(f"tkre_hf.pfhin.centrality.{name}", value)
+        found = centralities(graph, sampled_above=0)
+        np.testing.assert_array_equal(found, centralities(graph, sampled_above=0, pivots=pivots))
+
+
 def test_quantiles_share_ties_and_drop_noise() -> None:
     values = np.array([5.0, 1.0, 1.0 + 1e-12, 1e9, 0.0, 1e-310])
     np.testing.assert_allclose(quantiles(values) * 6, [5, 3.5, 3.5, 6, 1.5, 1.5])

@@ -7,6 +7,7 @@ from tkre_hf.lazy import lazy_exports
 # Where each public name lives.
 _MODULES = {
     "hin": ("EdgeTypeInfo", "HINTables", "Links", "read_hin", "read_links", "write_hin"),
+    "held_out": ("draw_links", "write_links"),
     "triples": ("NetworkBuilder", "from_triples", "node_key"),
     "schema": ("RECORD_FEATURES", "SOURCES", "Record", "check_span", "make_record", "tokenize_text"),
     "reading": ("SkippedRows",),
@@ -49,6 +50,7 @@ __all__ = [
     "check_span",
     "complete_relation_info",
     "draw_kshot",
+    "draw_links",
     "find_kshot",
     "from_triples",
     "load_kshot_split",
@@ -64,6 +66,7 @@ __all__ = [
     "records_builder",
     "tokenize_text",
     "write_hin",
+    "write_links",
 ]
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULES)

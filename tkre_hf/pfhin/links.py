@@ -1,11 +1,11 @@
 """Ranking links: ComplEx (Trouillon et al., ICML 2016), by itself or on top of PF-HIN's node embeddings.
 
-Trained against all nodes at once (1-N), with reciprocal edge types and the N3 penalty (Lacroix et al., ICML 2018). On
-top of embeddings a node's vector is a projection of its embedding; which, for a training edge, is that of a graph
-without the edge (:func:`out_of_fold`), for else the answer would stand in the question. What the two say of a link is
-added up, with a weight that held-out links choose (:func:`mix`): one model of both, whose nodes have a vector of their
-own beside the projection, learns from training edges to trust embeddings more than they deserve at test edges, which
-pre-training has not seen (docs/results/pfhin.md measures it).
+Trained against all nodes at once (1-N), or a sample of many, with reciprocal edge types and the N3 penalty (Lacroix et
+al., ICML 2018). On top of embeddings a node's vector is a projection of its embedding; which, for a training edge, is
+that of a graph without the edge (:func:`out_of_fold`), for else the answer would stand in the question. What the two
+say of a link is added up, with a weight that held-out links choose (:func:`mix`): one model of both, whose nodes have
+a vector of their own beside the projection, learns from training edges to trust embeddings more than they deserve at
+test edges, which pre-training has not seen (docs/results/pfhin.md measures it).
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ FloatArray = NDArray[np.float32]
 # Not the node embeddings as they are: they were trained on the very edges that are held back from a fold.
 LINK_BLOCKS = {"pooled": 1.0, "state": 1.0}
 
+# With more nodes than these, each edge is compared with a sample: all of 17,000 take several times as long.
+SAMPLED_ABOVE = 5_000
+
 # What the scores on top of embeddings may count for, beside those of nodes' own vectors.
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
 
@@ -42,32 +45,42 @@ class ComplEx(nn.Module):
         size: Complex numbers of a vector.
         num_features: Width of the node embeddings beneath; 0 none.
         own: Whether nodes have vectors of their own, which they must without embeddings beneath.
+        sparse: Whether the gradient of these is of the nodes alone that were asked for.
 
     Raises:
         ValueError: They have neither.
     """
 
     def __init__(
-        self, num_nodes: int, num_types: int, size: int = 128, num_features: int = 0, own: bool = True
+        self,
+        num_nodes: int,
+        num_types: int,
+        size: int = 128,
+        num_features: int = 0,
+        own: bool = True,
+        sparse: bool = False,
     ) -> None:
         super().__init__()
         if not own and not num_features:
             raise ValueError("nodes need vectors of their own, or embeddings beneath")
         self.num_types, self.size = num_types, size
-        self.nodes = nn.Embedding(num_nodes, 2 * size) if own else None
+        self.nodes = nn.Embedding(num_nodes, 2 * size, sparse=sparse) if own else None
         self.types = nn.Embedding(2 * num_types, 2 * size)
         self.features = nn.Linear(num_features, 2 * size, bias=False) if num_features else None
         for table in (self.nodes, self.types):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.05)
 
-    def vectors(self, features: Tensor | None = None) -> Tensor:
-        """All nodes' vectors, ``(nodes, 2 · size)``, real parts first."""
+    def vectors(self, features: Tensor | None = None, nodes: Tensor | None = None) -> Tensor:
+        """Vectors of all nodes or of some, ``(nodes, 2 · size)``, real parts first."""
+        own: Tensor | None = None
+        if self.nodes is not None:
+            own = self.nodes.weight if nodes is None else self.nodes(nodes)
         if self.features is None or features is None:
-            assert self.nodes is not None
-            return self.nodes.weight
-        projected: Tensor = self.features(features)
-        return projected if self.nodes is None else self.nodes.weight + projected
+            assert own is not None
+            return own
+        projected: Tensor = self.features(features if nodes is None else features[nodes])
+        return projected if own is None else own + projected
 
     def queries(self, vectors: Tensor, given: Tensor, types: Tensor) -> Tensor:
         """What the other end is compared with, ``(batch, 2 · size)``."""
@@ -98,8 +111,14 @@ def train_complex(
     folds: Sequence[tuple[IntArray, FloatArray]] = (),
     own: bool = True,
     seed: int = 0,
+    sampled_above: int = SAMPLED_ABOVE,
+    num_sampled: int = 1024,
+    bf16: bool = False,
 ) -> ComplEx:
-    """Trains on edges that are true, in both directions, each against all nodes.
+    """Trains on edges that are true, in both directions, each against all nodes or a sample of them.
+
+    A sample is the batch's own nodes and others, drawn alike, which count for all that were not drawn: so the sum over
+    all nodes in the softmax is estimated without bias.
 
     Args:
         triples: Head, edge type, tail: ``(triples, 3)``.
@@ -113,7 +132,10 @@ def train_complex(
         folds: Places of triples, and the embeddings ``(nodes, size)`` that these are trained with (see
             :func:`out_of_fold`); none for ComplEx by itself.
         own: Whether nodes have vectors of their own.
-        seed: Of the start and the order.
+        seed: Of the start, the order and the samples.
+        sampled_above: With more nodes than these, edges are compared with a sample.
+        num_sampled: Others that are drawn for each batch.
+        bf16: Compare in bfloat16.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -121,7 +143,8 @@ def train_complex(
     features = features or [None]
     places = [place for place, _ in folds] or [np.arange(len(triples))]
     first = features[0]
-    model = ComplEx(num_nodes, num_types, size, 0 if first is None else first.shape[1], own)
+    sampled = num_nodes > sampled_above
+    model = ComplEx(num_nodes, num_types, size, 0 if first is None else first.shape[1], own, sampled)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=learning_rate)
     for _ in range(epochs):
         for fold, rows in _batches(places, batch_size, rng):
@@ -129,14 +152,33 @@ def train_complex(
             heads, types, tails = batch.T
             given, asked = torch.cat([heads, tails]), torch.cat([tails, heads])
             both = torch.cat([types, types + num_types])
-            vectors = model.vectors(features[fold])
+            nodes, counts = None, None
+            if sampled:
+                nodes, given, counts = _sample(given, num_nodes, num_sampled, rng)
+                asked = given.roll(len(heads))
+            vectors = model.vectors(features[fold], nodes)
             query = model.queries(vectors, given, both)
-            loss = F.cross_entropy(query @ vectors.T, asked)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = (query @ vectors.T).float()
+            loss = F.cross_entropy(logits if counts is None else logits + counts.log(), asked)
             loss = loss + regularization * model.penalty(vectors[given], model.types(both), vectors[asked])
             optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
+            # torch warns where this is left to its default.
+            with torch.sparse.check_sparse_tensor_invariants(enable=False):
+                optimizer.step()
     return model.eval()
+
+
+def _sample(
+    given: Tensor, num_nodes: int, num_sampled: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch's nodes and others, where the batch's stand among them, and for how many nodes each counts."""
+    mine, places = torch.unique(given, return_inverse=True)
+    others = np.setdiff1d(rng.integers(num_nodes, size=num_sampled), mine.numpy())
+    counts = torch.ones(len(mine) + len(others))
+    counts[len(mine) :] = (num_nodes - len(mine)) / max(len(others), 1)
+    return torch.cat([mine, torch.from_numpy(others)]), places, counts
 
 
 def _batches(places: Sequence[IntArray], batch_size: int, rng: np.random.Generator) -> Iterator[tuple[int, IntArray]]:
