@@ -102,6 +102,41 @@ def test_what_is_held_out_is_in_no_graph(model: Path, network: Path) -> None:
     assert dropped.num_edges == whole.num_edges - 60
 
 
+def test_blocks_are_chosen_without_the_test_nodes(
+    model: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def evaluated(*more: str) -> tuple[str, dict[str, float]]:
+        argv = ["hin", "evaluate", "--model", str(model), "--num_walks", "1"]
+        assert tkre([*argv, "--network", str(network), "--output_dir", str(tmp_path / "out"), *more]) == 0
+        rows = read_rows(tmp_path / "out" / "results.json")
+        return capsys.readouterr().out, {row.metric: row.value for row in rows}
+
+    told, chosen = evaluated("--choose_blocks", "true")
+    (words,) = re.findall(r"tkre hin embed (--blocks.*)", told)
+    assert evaluated(*words.split())[1] == chosen
+    # Other labels of the test nodes, and the same choice.
+    moved = tmp_path / "moved"
+    tables = read_hin(network)
+    test = tables.splits["few"]["test"]
+    tables.labels[test] = np.roll(tables.labels[test], 7)
+    write_hin(tables, moved)
+    again, other = evaluated("--choose_blocks", "true", "--network", str(moved))
+    assert words in again and other != chosen
+
+    assert tkre(["hin", "embed", "--model", str(model), "--output_dir", str(tmp_path), "--blocks.ids", "2"]) == 0
+    ids = tkre_hf.EmbeddingTable(tmp_path).vectors
+    assert ids.shape[1] == 8
+    for wrong, says in (
+        (["--blocks.ids", "no"], "weights that are numbers, found {'ids': 'no'}"),
+        (["--blocks.ids", "0"], "weighs 0"),
+        (["--blocks.id", "1"], "found id"),
+        (["--blocks.ids", "1", "--choose_blocks", "true", "--network", str(network)], "leave out one"),
+    ):
+        action = "evaluate" if "--network" in wrong else "embed"
+        assert tkre(["hin", action, "--model", str(model), "--output_dir", str(tmp_path), *wrong]) == 2
+        assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("task", ["classification", "links"])
 def test_fine_tuning(task: str, model: Path, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     main = runpy.run_path(str(RECIPES / "finetune_pfhin.py"))["main"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,15 @@ from tkre_hf.data.hin import HINTables, Links, read_hin, read_links
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import Row, command, machine, read_rows, versions, write_rows
 from tkre_hf.hin_links import check_held_out, link_scorers, scorer_figures
-from tkre_hf.hin_tasks import check_nodes, frozen_scores, scheme_of, split_of
+from tkre_hf.hin_tasks import (
+    BLOCKS_HELP,
+    block_weights,
+    check_nodes,
+    chosen_blocks,
+    frozen_scores,
+    scheme_of,
+    split_of,
+)
 from tkre_hf.hin_training import checkpoint_folder, load_graph, load_model, neighborhoods_of, output_folder
 from tkre_hf.hub.facts import FIGURES, read_config
 from tkre_hf.pfhin.embedding import embed_nodes
@@ -41,6 +50,10 @@ class EvaluateArguments:
         metadata={"help": f"Where {FIGURES} goes, and the scorer of links; beside the model by default."},
     )
     num_walks: int = field(default=4, metadata={"help": "Neighbourhoods that each embedding is the mean of."})
+    blocks: dict[str, Any] | None = field(default=None, metadata={"help": BLOCKS_HELP})
+    choose_blocks: bool = field(
+        default=False, metadata={"help": "Weigh the blocks by what training and validation nodes of a label share."}
+    )
     size: int = field(default=64, metadata={"help": "Complex numbers of a node's vector in the scorer of links."})
     epochs: int = field(default=40, metadata={"help": "Passes over the edges that train the scorer of links."})
     seed: int = field(default=0, metadata={"help": "Of walks, clusters, pairs and the scorer of links."})
@@ -67,12 +80,18 @@ def evaluate(args: EvaluateArguments) -> tuple[list[Row], list[str]]:
     for name in ("num_walks", "size", "epochs"):
         if getattr(args, name) < 1:
             raise TkreError(f"{name} is {getattr(args, name)}: expected at least 1")
+    if args.choose_blocks and args.blocks is not None:
+        raise TkreError("blocks are given, or chosen (--choose_blocks): leave out one of the two")
     path = output_folder(args.model, args.output_dir) / FIGURES
     graph, *_ = load_graph(args.model)
     rows: list[Row] = []
     notes = []
     if args.network is not None:
-        rows += _rows(args, *_node_figures(args, args.network))
+        scores, count, scheme, blocks = _node_figures(args, args.network)
+        rows += _rows(args, scores, count, scheme)
+        if args.choose_blocks:
+            words = " ".join(f"--blocks.{name} {weight:g}" for name, weight in blocks.items())
+            notes.append(f"training and validation nodes weigh the embeddings' blocks: tkre hin embed {words}")
     if asks_links:
         scores, count, weight = _link_figures(args, graph)
         rows += _rows(args, scores, count)
@@ -88,8 +107,8 @@ def evaluate(args: EvaluateArguments) -> tuple[list[Row], list[str]]:
     return rows, notes
 
 
-def _node_figures(args: EvaluateArguments, network: str) -> tuple[dict[str, float], int, str]:
-    """Figures of labelled nodes, how many test nodes they are of, and the scheme's name."""
+def _node_figures(args: EvaluateArguments, network: str) -> tuple[dict[str, float], int, str, dict[str, float]]:
+    """Figures of labelled nodes, how many test nodes they are of, the scheme's name, and the embeddings' blocks."""
     tables = read_hin(network)
     scheme = scheme_of(tables, args.scheme)
     test = split_of(tables, scheme)["test"]
@@ -97,10 +116,13 @@ def _node_figures(args: EvaluateArguments, network: str) -> tuple[dict[str, floa
     with settings_errors():
         neighborhoods = neighborhoods_of(args.model, model, args.seed)
         check_nodes(neighborhoods, tables)
-        vectors = embed_nodes(model, neighborhoods, num_walks=args.num_walks)
+        blocks = block_weights(args.blocks, model)
+        if args.choose_blocks:
+            blocks = chosen_blocks(model, neighborhoods, tables, scheme, args.num_walks)
+        vectors = embed_nodes(model, neighborhoods, num_walks=args.num_walks, blocks=blocks)
         scores = frozen_scores(vectors, tables, scheme, args.seed)
     del scores["val_macro_f1"]
-    return scores, len(test), scheme
+    return scores, len(test), scheme, blocks
 
 
 def _link_figures(args: EvaluateArguments, graph: HeteroGraph) -> tuple[dict[str, float], int, float]:

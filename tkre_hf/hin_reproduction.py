@@ -31,7 +31,7 @@ from tkre_hf.hin_baselines import (
 )
 from tkre_hf.hin_links import scorer_figures
 from tkre_hf.hin_rgcn import rgcn
-from tkre_hf.hin_tasks import frozen_scores, split_of
+from tkre_hf.hin_tasks import chosen_blocks, frozen_scores, split_of
 from tkre_hf.hin_training import (
     NetworkArguments,
     PFHINStageArguments,
@@ -117,6 +117,8 @@ BLOCKS: dict[str, dict[str, float]] = {
     "PF-HIN, state for context": {"ids": 0.5, "profile": 1.0, "state": 0.5},
     "PF-HIN, pooled for context": {"ids": 0.5, "profile": 1.0, "pooled": 0.5},
 }
+# The same, each network's weights chosen on its training and validation nodes.
+CHOSEN = "PF-HIN, blocks chosen"
 NODE_BASELINES = (
     "label propagation",
     "meta-paths + LR",
@@ -127,9 +129,9 @@ NODE_BASELINES = (
     "DeepWalk and edge-type counts",
 )
 LINK_BASELINES = ("ComplEx", "link heuristics + LR")
-SYSTEMS = (*NODE_BASELINES, *LINK_BASELINES, *PFHIN, *BLOCKS)
+SYSTEMS = (*NODE_BASELINES, *LINK_BASELINES, *PFHIN, CHOSEN, *BLOCKS)
 # What embeds nodes for links has no such blocks.
-NODES_ALONE = (*NODE_BASELINES, *BLOCKS)
+NODES_ALONE = (*NODE_BASELINES, CHOSEN, *BLOCKS)
 
 # What a system takes; no figure of what it does.
 COSTS = ("million_parameters", "cpu_minutes")
@@ -200,7 +202,7 @@ def train(
     name: str, benchmark: str, seed: int, drop: tuple[str, ...], args: ReproduceArguments
 ) -> tuple[Path, Scores]:
     """Pre-trains a line of the ablation, unless it is there; gives its folder and what it took (``COSTS``)."""
-    name = "PF-HIN" if name in BLOCKS else name
+    name = "PF-HIN" if name in BLOCKS or name == CHOSEN else name
     key = f"{benchmark}-{'nodes' if drop else 'links'}"
     folder = Path(args.work_dir) / key / name.replace(" ", "_").replace(",", "") / f"seed{seed}"
     results = folder / "train_results.json"
@@ -247,10 +249,14 @@ def node_scores(name: str, key: str, seed: int, args: ReproduceArguments) -> tup
         found = [classify_sparse(meta_path_features(graph, hops), tables.labels, parts) for hops in (1, 2)]
         scores = max(found, key=lambda each: each["val_macro_f1"])
     else:
-        if name in PFHIN or name in BLOCKS:
+        if name in PFHIN or name in BLOCKS or name == CHOSEN:
             folder, costs = train(name, key, seed, benchmark.drop, args)
             model = load_model(folder)
-            vectors = labelled_embeddings(model, neighborhoods_of(folder, model, seed), parts, BLOCKS.get(name))
+            neighborhoods, blocks = neighborhoods_of(folder, model, seed), BLOCKS.get(name)
+            if name == CHOSEN:
+                blocks = chosen_blocks(model, neighborhoods, tables, scheme, bf16=bf16_supported(True))
+                print(f"{key}, seed {seed}: {blocks}", flush=True)
+            vectors = labelled_embeddings(model, neighborhoods, parts, blocks)
         elif name == "DeepWalk":
             vectors = deepwalk(graph, seed=seed)
         elif name == "edge-type counts + LR":

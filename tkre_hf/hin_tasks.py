@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tkre_hf.hin_training import (
 )
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
+from tkre_hf.pfhin.blocks import check_blocks, choose_blocks, default_blocks
 from tkre_hf.pfhin.embedding import Neighborhoods, embed_nodes, export_embeddings
 from tkre_hf.pfhin.finetuning import (
     LinkCollator,
@@ -36,13 +38,19 @@ from tkre_hf.pfhin.finetuning import (
     predict_links,
     predict_nodes,
 )
-from tkre_hf.pfhin.modeling_pfhin import PFHINForLinkPrediction, PFHINForNodeClassification
+from tkre_hf.pfhin.modeling_pfhin import (
+    PFHINForLinkPrediction,
+    PFHINForNodeClassification,
+    PFHINPreTrainedModel,
+)
 from tkre_hf.pfhin.tasks import classify_linear, cluster, f1_scores, link_scores, similarity_search
 from tkre_hf.places import without_folders
 from tkre_hf.training import settings_errors
 from tkre_hf.training_data import TrainingSummary, training_summary
 
 TASKS = ("classification", "links")
+
+BLOCKS_HELP = "What embeddings consist of, and the weights, such as --blocks.ids 1 --blocks.context 0.5."
 
 
 @dataclass
@@ -55,6 +63,7 @@ class EmbedArguments:
         metadata={"help": "Where embeddings.parquet and embeddings.faiss go; beside the model by default."},
     )
     num_walks: int = field(default=4, metadata={"help": "Neighbourhoods that each embedding is the mean of."})
+    blocks: dict[str, Any] | None = field(default=None, metadata={"help": BLOCKS_HELP})
     seed: int = field(default=0, metadata={"help": "Of the walks."})
 
 
@@ -107,14 +116,54 @@ def embed(args: EmbedArguments) -> Path:
         The Parquet file.
 
     Raises:
-        TkreError: There is no such checkpoint, or faiss isn't installed.
+        TkreError: There is no such checkpoint, the model hasn't got a block, or faiss isn't installed.
     """
     folder = output_folder(args.model, args.output_dir)
     model = load_model(args.model)
     with settings_errors():
         neighborhoods = neighborhoods_of(args.model, model, args.seed)
-    vectors = embed_nodes(model, neighborhoods, num_walks=args.num_walks)
+        blocks = block_weights(args.blocks, model)
+    vectors = embed_nodes(model, neighborhoods, num_walks=args.num_walks, blocks=blocks)
     return export_embeddings(folder, neighborhoods.walker.graph, vectors)
+
+
+def block_weights(given: Mapping[str, Any] | None, model: PFHINPreTrainedModel) -> dict[str, float]:
+    """The weights of an embedding's blocks, as settings give them; the defaults where they don't.
+
+    Raises:
+        ValueError: One is no number above 0, or the model hasn't got the block.
+    """
+    if given is None:
+        return default_blocks(model.config)
+    try:
+        weights = {name: float(weight) for name, weight in given.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"blocks have weights that are numbers, found {dict(given)}") from error
+    check_blocks(weights, model.config)
+    return weights
+
+
+def chosen_blocks(
+    model: PFHINPreTrainedModel,
+    neighborhoods: Neighborhoods,
+    tables: HINTables,
+    scheme: str | None,
+    num_walks: int = 4,
+    bf16: bool = False,
+) -> dict[str, float]:
+    """The blocks of embeddings, weighed on a scheme's training and validation nodes (``pfhin.blocks.choose_blocks``).
+
+    Raises:
+        TkreError: There is no such scheme, or its labels say nothing of what is alike.
+    """
+    parts = split_of(tables, scheme)
+    nodes = np.concatenate([parts["train"], parts["val"]])
+    found = {
+        name: embed_nodes(model, neighborhoods, nodes, num_walks, bf16=bf16, blocks={name: 1.0})
+        for name in default_blocks(model.config)
+    }
+    with settings_errors():
+        return choose_blocks(found, tables.labels[nodes])
 
 
 def scheme_of(tables: HINTables, scheme: str | None) -> str:

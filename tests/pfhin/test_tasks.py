@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tkre_hf.errors import TkreError
+from tkre_hf.pfhin.blocks import choose_blocks
 from tkre_hf.pfhin.embedding import EmbeddingTable, Neighborhoods, embed_nodes, export_embeddings
 from tkre_hf.pfhin.finetuning import LinkCollator, NodeCollator, link_inputs, predict_links, predict_nodes
 from tkre_hf.pfhin.graph import HeteroGraph
@@ -32,6 +33,20 @@ def blobs(count: int = 120) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 3
     return np.eye(3, 8)[labels] * 4 + rng.normal(size=(count, 8)) * 0.3, labels
+
+
+def test_blocks_are_weighed_by_what_nodes_of_a_label_share() -> None:
+    told, labels = blobs()
+    noise = np.random.default_rng(1).normal(size=(len(labels), 16)) * 3
+    other = np.random.default_rng(2).normal(size=(len(labels), 4))
+    found = choose_blocks({"noise": noise, "told": told, "other": other}, labels)  # type: ignore[dict-item]
+    assert found == {"told": 1.0}
+    # Of two that tell different labels apart both count.
+    one, two = np.eye(3)[np.minimum(labels, 1)], np.eye(3)[np.maximum(labels, 1)]
+    assert set(choose_blocks({"one": one, "two": two}, labels)) == {"one", "two"}  # type: ignore[dict-item]
+    for wrong in (np.zeros(120, int), np.arange(120)):
+        with pytest.raises(ValueError, match="of several labels"):
+            choose_blocks({"told": told}, wrong)
 
 
 def test_f1() -> None:

@@ -15,16 +15,13 @@ from torch import Tensor, nn
 
 from tkre_hf.errors import TkreError
 
-from .configuration_pfhin import PFHINConfig
+from .blocks import check_blocks, default_blocks
 from .graph import HeteroGraph
 from .inputs import NodeReader, walker_for
 from .modeling_pfhin import PFHINForPreTraining, PFHINModel, PFHINPreTrainedModel
 from .walks import Walker, WalkSettings
 
 FloatArray = NDArray[np.float32]
-
-# What an embedding may consist of: see :func:`embed_nodes`.
-BLOCKS = ("ids", "profile", "context", "state", "pooled")
 
 EMBEDDINGS, INDEX = "embeddings.parquet", "embeddings.faiss"
 
@@ -91,7 +88,7 @@ def embed_nodes(
         num_walks: Neighbourhoods of each.
         batch_size: Neighbourhoods at once.
         bf16: Compute in bfloat16 where that is done at all.
-        blocks: Their weights; :func:`default_blocks` by default.
+        blocks: Their weights; :func:`~tkre_hf.pfhin.blocks.default_blocks` by default.
 
     Returns:
         ``(nodes, size)``, the sum of the blocks' sizes.
@@ -100,7 +97,7 @@ def embed_nodes(
         ValueError: A block is unknown, or the model hasn't got it.
     """
     blocks = default_blocks(model.config) if blocks is None else blocks
-    _check_blocks(blocks, model.config)
+    check_blocks(blocks, model.config)
     if nodes is None:
         nodes = np.arange(neighborhoods.walker.graph.num_nodes)
     training = model.training
@@ -128,24 +125,6 @@ def embed_nodes(
             found[name] = found[name] + mean if name in found else mean
     model.train(training)
     return torch.cat([weight * found[name].cpu() for name, weight in blocks.items()], dim=-1).numpy()
-
-
-def default_blocks(config: PFHINConfig) -> dict[str, float]:
-    """The blocks that a model's embeddings consist of, and their weights, as docs/results/pfhin.md measures them."""
-    profile = {"profile": 1.0} if config.profile else {}
-    if config.num_nodes:
-        return {"ids": 0.5, **profile, "context": 0.5}
-    return {"state": 0.5, **profile, "pooled": 0.5}
-
-
-def _check_blocks(blocks: Mapping[str, float], config: PFHINConfig) -> None:
-    unknown = [name for name in blocks if name not in BLOCKS]
-    if unknown or not blocks:
-        raise ValueError(f"blocks must be of {', '.join(BLOCKS)}, found {', '.join(unknown) or 'none'}")
-    if "ids" in blocks and not config.num_nodes:
-        raise ValueError("the model has no node embeddings: leave out the block ids")
-    if "profile" in blocks and not config.profile:
-        raise ValueError("the model reads no profiles: leave out the block profile")
 
 
 def _walked_blocks(model: PFHINPreTrainedModel, inputs: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
