@@ -310,9 +310,9 @@ def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tu
             minutes += costs["cpu_minutes"]
             start = time.process_time()
             model, kinds = load_model(folder), len(graph.edge_types)
-            folds = out_of_fold(model, graph, triples, seed=seed)
-            states = embed_nodes(model, neighborhoods_of(folder, model, seed), blocks=LINK_BLOCKS)
             how = _how(graph, min(10, benchmark.epochs), seed)
+            folds = out_of_fold(model, graph, triples, seed=seed, bf16=how["bf16"])
+            states = embed_nodes(model, neighborhoods_of(folder, model, seed), bf16=how["bf16"], blocks=LINK_BLOCKS)
             on_top = train_complex(triples, graph.num_nodes, kinds, folds=folds, own=False, **how)
             alone = LinkScorer(on_top, states)
             scorer = mix(scorer, alone, held_out, np.concatenate([triples, held_out]), graph.num_nodes)
