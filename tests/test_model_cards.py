@@ -22,7 +22,7 @@ SEMEVAL = ("semeval2010", "semeval2010_official")
 FIGURES = {
     "tkre-bert-fewrel.md": ("fewrel", "stages 1 + 2", (*FEWREL, "fewrel_nota")),
     "tkre-bert-fewrel-knowledge.md": ("fewrel", "64 samples of the new relations", FEWREL),
-    "tkre-bert-semeval-8-shot.md": ("kshot", "+ FewRel, SCDG and 400 more samples", SEMEVAL),
+    "tkre-bert-semeval-8-shot.md": ("kshot", "+ FewRel, SCDG and 400 more, mean of 3", SEMEVAL),
     "pfhin-codex-m.md": ("pfhin", "PF-HIN", ("codex_m",)),
 }
 # What a system takes; no figure of what it does.
