@@ -26,7 +26,7 @@ from tkre_hf.hub.facts import CardFacts, count_parameters
 from tkre_hf.hub.marks import is_edited
 from tkre_hf.hub.model_card import metadata, setting_in_words, write_card
 from tkre_hf.hub.publish import PushArguments, collect, push_trained
-from tkre_hf.kshot import _file_digest
+from tkre_hf.kshot import KShotArguments, _file_digest, run_chain
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
 from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingArguments
@@ -493,6 +493,26 @@ def test_a_stage_publishes_what_it_has_finished(
     assert repo.branches["main"]["model.safetensors"] == (folder / "model.safetensors").read_bytes()
     assert b'from_pretrained("ada/staged")' in repo.branches["main"]["README.md"]
     assert TOKEN not in (folder / "training_data.json").read_text()
+
+
+def test_of_several_fine_tunings_their_mean_is_published(
+    corpus_files: tuple[Path, Path],
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    hub: Hub,
+    online: Callable[[str], None],
+) -> None:
+    online(hub.url)
+    settings = {"push_to_hub": True, "hub_model_id": "ada/mean", "hub_token": TOKEN, "max_length": 64}
+    sources, info = map(str, corpus_files)
+    chain = KShotArguments(
+        train=sources, relation_info=info, checkpoint=str(trained[1]), averaged=2, output_dir=str(tmp_path)
+    )
+    classifier = run_chain(replace(chain, finetune={**QUICK, **settings})).classifier
+    repo = hub.repos["models", "ada/mean"]
+    assert len(repo.messages) == 1 and classifier.name.startswith("average-")
+    assert repo.branches["main"]["model.safetensors"] == (classifier / "model.safetensors").read_bytes()
+    assert all(TOKEN not in path.read_text("utf-8") for path in tmp_path.rglob("*.json"))
 
 
 def test_a_run_that_goes_on_keeps_the_card_of_a_person(
