@@ -13,7 +13,7 @@ from typing import Any
 
 from tkre_hf.arguments import parse_arguments, parse_settings
 from tkre_hf.evaluation.report import Row, read_rows
-from tkre_hf.hin_reproduction import COSTS
+from tkre_hf.hin_systems import COSTS
 from tkre_hf.hin_training import PFHINStageArguments
 from tkre_hf.hub.facts import CardFacts, choose_rows
 from tkre_hf.hub.model_card import render

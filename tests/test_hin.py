@@ -20,7 +20,8 @@ from tkre_hf.data.hin import HINTables, read_hin, read_links, write_hin
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import Row, read_rows, write_rows
 from tkre_hf.hin_links import link_scorers, scorer_figures
-from tkre_hf.hin_reproduction import BENCHMARKS, draw_split
+from tkre_hf.hin_reproduction import draw_split
+from tkre_hf.hin_systems import BENCHMARKS
 from tkre_hf.hin_tasks import frozen_scores, split_of
 from tkre_hf.hin_training import NetworkArguments, load_graph, load_network
 from tkre_hf.pfhin.links import MixedScorer

@@ -12,7 +12,7 @@ import pytest
 from tkre_hf.data.hin import read_hin, read_links, write_hin
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import read_rows
-from tkre_hf.hin_reproduction import BENCHMARKS
+from tkre_hf.hin_systems import BENCHMARKS
 from tkre_hf.hin_training import NetworkArguments, load_graph, load_network
 from tkre_hf.hin_transfer import SYSTEMS, TransferArguments, fewer, same_edges, write_held_out
 

@@ -18,7 +18,8 @@ from tkre_hf.data.hin import HINTables, Links, read_hin, read_links, write_hin
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import Row, command, machine, mean_ci95, table, versions, write_rows
-from tkre_hf.hin_reproduction import BENCHMARKS, draw_split
+from tkre_hf.hin_reproduction import draw_split
+from tkre_hf.hin_systems import BENCHMARKS
 from tkre_hf.hin_tasks import FinetuneArguments, PFHINFinetuningArguments, finetune, split_of
 from tkre_hf.hin_training import NetworkArguments, PFHINStageArguments, load_model, load_network, pretrain, save_graph
 from tkre_hf.pfhin.adaptation import adapt
