@@ -5,6 +5,10 @@ python benchmarks/pfhin_scale.py --edges 10000 100000 1000000 --output docs/resu
 Each size is measured in a process of its own, so that its peak memory is its own: the graph is made and saved, mapped
 again from its files, ranked, walked, and trained on for a few steps. Where an output is given the plot is drawn beside
 it (needs matplotlib).
+
+python benchmarks/pfhin_scale.py --edges 1000000 --pivots 32 64 256 --output docs/results/pfhin_scale.json
+
+says from how many sampled nodes centralities have to be estimated.
 """
 
 from __future__ import annotations
@@ -21,12 +25,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 
 from tkre_hf.arguments import parse_arguments, run
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
-from tkre_hf.pfhin.centrality import ranks
+from tkre_hf.pfhin.centrality import PIVOTS, ranks
 from tkre_hf.pfhin.embedding import Neighborhoods
 from tkre_hf.pfhin.graph import HeteroGraph
 from tkre_hf.pfhin.inputs import config_for
@@ -35,6 +40,8 @@ from tkre_hf.pfhin.synthetic import power_law_graph
 from tkre_hf.pfhin.trainer import PFHINTrainer
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 from tkre_hf.pfhin.walks import WalkSettings
+
+TITLE = "PF-HIN: how work grows with the graph"
 
 # What is timed, and what of it grows with the graph: a batch of walks or a step of training is one batch at any size.
 TIMES = ("load", "centralities", "walker", "walks", "training step")
@@ -49,6 +56,13 @@ class BenchmarkArguments:
     steps: int = field(default=5, metadata={"help": "Training steps, and batches of walks; their median is told."})
     hidden_size: int = field(default=128, metadata={"help": "Width of the transformer."})
     rank: str = field(default="centrality", metadata={"help": "What ranks nodes: centrality or degree."})
+    pivots: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": f"Instead of the times: how well ranks from so many sampled nodes agree with those from {PIVOTS} "
+            "others, at each size."
+        },
+    )
     output: str | None = field(default=None, metadata={"help": "JSON file that the rows are added to."})
 
 
@@ -127,6 +141,28 @@ def rows_of(edges: int, found: dict[str, float], args: BenchmarkArguments) -> li
     ]
 
 
+def agreement(edges: int, args: BenchmarkArguments) -> list[Row]:
+    """Spearman's correlation of ranks from few sampled nodes with those from many."""
+    graph = power_law_graph(edges)
+    many, _ = ranks(graph, pivots=PIVOTS, seed=1)
+    rows = []
+    for pivots in args.pivots:
+        few, _ = ranks(graph, pivots=pivots)
+        row = Row(
+            benchmark="pfhin_pivots",
+            system=f"{edges:,} edges, {graph.num_nodes:,} nodes",
+            setting=f"{pivots} nodes",
+            metric="spearman",
+            value=round(float(spearmanr(few, many).statistic), 4),
+            n=graph.num_nodes,
+            command=command(),
+            versions=versions(),
+            machine=machine(),
+        )
+        rows.append(row)
+    return rows
+
+
 def draw(path: Path, sizes: list[int], figures: list[dict[str, float]]) -> None:
     """The plot: seconds and MiB against edges, both axes logarithmic."""
     from matplotlib.figure import Figure
@@ -151,6 +187,14 @@ def main() -> None:
     if args.output is not None and find_spec("matplotlib") is None:
         raise TkreError("the plot needs matplotlib: pip install 'tkre-hf[demo]', or leave out --output")
     figures, rows = [], []
+    if args.pivots:
+        for edges in args.edges:
+            rows += agreement(edges, args)
+        print(table(rows), flush=True)
+        if args.output is not None:
+            write_rows(args.output, rows)
+            write_page(args.output, TITLE)
+        return
     for edges in args.edges:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             figures.append(pool.apply(measure, (edges, args)))
@@ -158,7 +202,7 @@ def main() -> None:
         print(table(rows[-len(TIMES) - 1 :]), flush=True)
     if args.output is not None:
         write_rows(args.output, rows)
-        page = write_page(args.output, "PF-HIN: how work grows with the graph")
+        page = write_page(args.output, TITLE)
         plot = Path(args.output).with_suffix(".png")
         draw(plot, args.edges, figures)
         print(f"\nWritten to {args.output}, {page} and {plot}")

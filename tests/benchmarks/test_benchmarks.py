@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -119,6 +120,21 @@ def test_scale_tells_each_size_and_draws_it(load: Any, tmp_path: Path, monkeypat
     step = rows["4,000 edges, 400 nodes", "training step, ms"]
     assert step.n == 2 and step.value > rows["4,000 edges, 400 nodes", "load, ms"].value
     assert output.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_ranks_from_few_nodes_are_laid_beside_those_from_many(
+    load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("networkit")
+    output = tmp_path / "scale.json"
+    module = load("pfhin_scale")
+    # A graph as small as this would be ranked exactly.
+    monkeypatch.setattr(module, "ranks", functools.partial(module.ranks, sampled_above=0))
+    options = ["--edges", "600", "--pivots", "2", "60", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", [str(FOLDER / "pfhin_scale.py"), *options])
+    module.main()
+    few, many = (row.value for row in read_rows(output))
+    assert 0 < few < many <= 1
 
 
 def test_the_straightforward_losses_are_ours(load: Any) -> None:
