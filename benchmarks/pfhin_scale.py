@@ -142,7 +142,7 @@ def rows_of(edges: int, found: dict[str, float], args: BenchmarkArguments) -> li
 
 
 def agreement(edges: int, args: BenchmarkArguments) -> list[Row]:
-    """Spearman's correlation of ranks from few sampled nodes with those from many."""
+    """Spearman's correlation, in percent, of ranks from few sampled nodes with those from many."""
     graph = power_law_graph(edges)
     many, _ = ranks(graph, pivots=PIVOTS, seed=1)
     rows = []
@@ -151,9 +151,9 @@ def agreement(edges: int, args: BenchmarkArguments) -> list[Row]:
         row = Row(
             benchmark="pfhin_pivots",
             system=f"{edges:,} edges, {graph.num_nodes:,} nodes",
-            setting=f"{pivots} nodes",
+            setting=f"{pivots} nodes, %",
             metric="spearman",
-            value=round(float(spearmanr(few, many).statistic), 4),
+            value=round(100 * float(spearmanr(few, many).statistic), 2),
             n=graph.num_nodes,
             command=command(),
             versions=versions(),
@@ -184,7 +184,7 @@ def draw(path: Path, sizes: list[int], figures: list[dict[str, float]]) -> None:
 
 def main() -> None:
     (args,) = parse_arguments((BenchmarkArguments,), description=__doc__)
-    if args.output is not None and find_spec("matplotlib") is None:
+    if args.output is not None and not args.pivots and find_spec("matplotlib") is None:
         raise TkreError("the plot needs matplotlib: pip install 'tkre-hf[demo]', or leave out --output")
     figures, rows = [], []
     if args.pivots:

@@ -113,8 +113,11 @@ def test_blocks_are_chosen_without_the_test_nodes(
         return capsys.readouterr().out, {row.metric: row.value for row in rows}
 
     told, chosen = evaluated("--choose_blocks", "true")
-    (words,) = re.findall(r"tkre hin embed (--blocks.*)", told)
+    (words,) = re.findall(r"tkre hin embed --model \S+ (--blocks.*)", told)
     assert evaluated(*words.split())[1] == chosen
+    # They are none of the figures of the default blocks.
+    evaluated()
+    assert len({row.setting for row in read_rows(tmp_path / "out" / "results.json")}) == 12
     # Other labels of the test nodes, and the same choice.
     moved = tmp_path / "moved"
     tables = read_hin(network)
@@ -132,8 +135,9 @@ def test_blocks_are_chosen_without_the_test_nodes(
         (["--blocks.ids", "0"], "weighs 0"),
         (["--blocks.id", "1"], "found id"),
         (["--blocks.ids", "1", "--choose_blocks", "true", "--network", str(network)], "leave out one"),
+        (["--choose_blocks", "true", "--valid_links", "x", "--test_links", "x"], "give --network"),
     ):
-        action = "evaluate" if "--network" in wrong else "embed"
+        action = "evaluate" if "--choose_blocks" in wrong else "embed"
         assert tkre(["hin", action, "--model", str(model), "--output_dir", str(tmp_path), *wrong]) == 2
         assert says in capsys.readouterr().err
 

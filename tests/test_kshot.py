@@ -259,6 +259,7 @@ def test_what_sets_out_from_other_weights_is_not_averaged(arguments: KShotArgume
         (replace(arguments, averaged=2, finetune={"classifier_init": "random"}), "random weights of its own"),
         (replace(arguments, averaged=2, finetune={"adapter": "lora"}), "adapters are not averaged"),
         (replace(one, averaged=0), "at least once"),
+        (replace(arguments, averaged=2, finetune={"seed": "x"}), "seed"),
     ):
         with pytest.raises(TkreError, match=says):
             run_chain(wrong)

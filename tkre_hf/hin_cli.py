@@ -114,13 +114,15 @@ def _hold_out(argv: Sequence[str], prog: str) -> int:
     from tkre_hf.data import draw_links, read_hin, write_links
 
     description = (
-        "Draws links that a model is to be measured on, with as many false ones, before it is trained.\n\n"
+        "Draws links that a model is to be measured on, before it is trained, and false ones beside them.\n\n"
         f"{prog} --network my_network --share 0.05"
     )
     (args,) = parse_arguments(HoldOutArguments, argv, description, prog)
     tables = read_hin(args.network)
     drawn = draw_links(tables, args.share, args.seed)
-    paths = {part: Path(args.output_dir or args.network) / f"links_{part}.csv" for part in drawn}
+    # Parquet for a network in Parquet, whose ids CSV may not be able to hold.
+    suffix = ".parquet" if (Path(args.network) / "nodes.parquet").exists() else ".csv"
+    paths = {part: Path(args.output_dir or args.network) / f"links_{part}{suffix}" for part in drawn}
     for path in paths.values():
         if path.exists():
             raise TkreError(f"{path} is there: move it away, or give another --output_dir")

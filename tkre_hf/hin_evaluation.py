@@ -62,8 +62,9 @@ class EvaluateArguments:
 def evaluate(args: EvaluateArguments) -> tuple[list[Row], list[str]]:
     """Measures a checkpoint, and adds the rows to ``results.json`` beside it, from where its card has them.
 
-    Nodes: a linear classifier, clusters and similarity search of the embeddings that ``tkre hin embed`` writes. Links:
-    filtered ranks by the scorers of ``tkre hin links``, weighed on the validation links, and where both files have
+    Nodes: a linear classifier, clusters and similarity search of the embeddings that ``tkre hin embed`` writes with
+    the same blocks. Links: filtered ranks by the scorers of ``tkre hin links``, weighed on the validation links, and
+    where both files have
     false links too, how well these are told.
 
     Returns:
@@ -80,6 +81,8 @@ def evaluate(args: EvaluateArguments) -> tuple[list[Row], list[str]]:
     for name in ("num_walks", "size", "epochs"):
         if getattr(args, name) < 1:
             raise TkreError(f"{name} is {getattr(args, name)}: expected at least 1")
+    if args.network is None and (args.choose_blocks or args.blocks is not None):
+        raise TkreError("blocks are of nodes' embeddings: give --network, or leave out --blocks and --choose_blocks")
     if args.choose_blocks and args.blocks is not None:
         raise TkreError("blocks are given, or chosen (--choose_blocks): leave out one of the two")
     path = output_folder(args.model, args.output_dir) / FIGURES
@@ -88,10 +91,13 @@ def evaluate(args: EvaluateArguments) -> tuple[list[Row], list[str]]:
     notes = []
     if args.network is not None:
         scores, count, scheme, blocks = _node_figures(args, args.network)
-        rows += _rows(args, scores, count, scheme)
+        named = ""
+        if args.choose_blocks or args.blocks is not None:
+            named = ", blocks " + " ".join(f"{name} {weight:g}" for name, weight in blocks.items())
+        rows += _rows(args, scores, count, scheme, named)
         if args.choose_blocks:
             words = " ".join(f"--blocks.{name} {weight:g}" for name, weight in blocks.items())
-            notes.append(f"training and validation nodes weigh the embeddings' blocks: tkre hin embed {words}")
+            notes.append(f"embeddings with these blocks: tkre hin embed --model {args.model} {words}")
     if asks_links:
         scores, count, weight = _link_figures(args, graph)
         rows += _rows(args, scores, count)
@@ -154,8 +160,10 @@ def _true_among(path: str, tables: HINTables) -> Links:
     return links
 
 
-def _rows(args: EvaluateArguments, scores: dict[str, float], count: int, scheme: str = "") -> list[Row]:
-    """Figures as rows: of the network's labelled nodes by a scheme, or else of its links."""
+def _rows(
+    args: EvaluateArguments, scores: dict[str, float], count: int, scheme: str = "", blocks: str = ""
+) -> list[Row]:
+    """Figures as rows: of the network's labelled nodes by a scheme (and of blocks, if named), or else of its links."""
     folder = checkpoint_folder(args.model)
     summary = training_summary(folder)
     named = args.network or next(iter(summary.stages[-1]["sources"] if summary is not None else []), "network")
@@ -164,7 +172,7 @@ def _rows(args: EvaluateArguments, scores: dict[str, float], count: int, scheme:
         Row(
             benchmark=benchmark if scheme else f"{benchmark}_links",
             system=str(read_config(folder)["architectures"][0]),
-            setting=f"{scheme} {metric}".strip(),
+            setting=f"{scheme} {metric}{blocks}".strip(),
             metric=metric,
             value=round(value, 3),
             n=count,

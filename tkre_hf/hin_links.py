@@ -23,7 +23,15 @@ from tkre_hf.hin_training import checkpoint_folder, load_graph, load_model, neig
 from tkre_hf.hub.facts import weight_files
 from tkre_hf.pfhin.embedding import embed_nodes, find_node, unit_rows
 from tkre_hf.pfhin.graph import HeteroGraph
-from tkre_hf.pfhin.links import LINK_BLOCKS, ComplEx, LinkScorer, MixedScorer, out_of_fold, train_complex
+from tkre_hf.pfhin.links import (
+    LINK_BLOCKS,
+    SAMPLED_ABOVE,
+    ComplEx,
+    LinkScorer,
+    MixedScorer,
+    out_of_fold,
+    train_complex,
+)
 from tkre_hf.pfhin.tasks import link_scores, ranking_scores
 from tkre_hf.training import settings_errors
 
@@ -154,7 +162,8 @@ def link_scorers(
     Raises:
         TkreError: They must be trained, and there is no place to keep them.
     """
-    settings = {"size": size, "epochs": epochs, "seed": seed, "of": _PARTS, "checkpoint": _digest(model, graph)}
+    settings = {"size": size, "epochs": epochs, "seed": seed, "of": _PARTS, "sampled_above": SAMPLED_ABOVE}
+    settings |= {"checkpoint": _digest(model, graph)}
     known = json.dumps(settings)
     places = [Path(output_dir)] if output_dir is not None else []
     state: dict[str, torch.Tensor] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import statistics
@@ -29,7 +30,7 @@ from tkre_hf.hin_baselines import (
     meta_path_features,
     metapath2vec,
 )
-from tkre_hf.hin_links import scorer_figures
+from tkre_hf.hin_links import check_held_out, scorer_figures
 from tkre_hf.hin_rgcn import rgcn
 from tkre_hf.hin_systems import (
     BENCHMARKS,
@@ -46,6 +47,7 @@ from tkre_hf.hin_tasks import chosen_blocks, frozen_scores, split_of
 from tkre_hf.hin_training import (
     NetworkArguments,
     PFHINStageArguments,
+    load_graph,
     load_model,
     load_network,
     neighborhoods_of,
@@ -234,6 +236,8 @@ def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tu
         start = time.process_time()
         if name in PFHIN:
             folder, costs = train(name, key, seed, (), args)
+            # One that is there already may be of other draws.
+            check_held_out(load_graph(folder)[0], valid, test)
             minutes += costs["cpu_minutes"]
             start = time.process_time()
             model, kinds = load_model(folder), len(graph.edge_types)
@@ -261,15 +265,21 @@ def _complex(
     """ComplEx by itself, unless it is trained already, and its CPU minutes: it is half of PF-HIN's scorer too."""
     file = Path(args.work_dir) / f"{key}-links" / "ComplEx" / f"seed{seed}.safetensors"
     model = ComplEx(graph.num_nodes, len(graph.edge_types))
-    if not file.exists():
+    edges = hashlib.sha256(triples.tobytes()).hexdigest()
+    if not file.exists() or _metadata(file).get("edges") != edges:
         start = time.process_time()
         how = _how(graph, BENCHMARKS[key].epochs, seed)
         model = train_complex(triples, graph.num_nodes, len(graph.edge_types), **how)
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(model.state_dict(), file, {"minutes": str((time.process_time() - start) / 60)})
+        save_file(model.state_dict(), file, {"minutes": str((time.process_time() - start) / 60), "edges": edges})
     with safe_open(file, "pt") as tensors:
         model.load_state_dict({name: tensors.get_tensor(name) for name in tensors.keys()})
-        return LinkScorer(model.eval()), float(tensors.metadata()["minutes"])
+    return LinkScorer(model.eval()), float(_metadata(file)["minutes"])
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    with safe_open(file, "pt") as tensors:
+        return dict(tensors.metadata() or {})
 
 
 def measure(name: str, key: str, args: ReproduceArguments) -> list[Row]:

@@ -58,6 +58,8 @@ logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.jsonl"
 
+_FINETUNING = (RelationStageArguments, RelationTrainingArguments)
+
 # What is said of a checkpoint or taught to it afterwards, and is no part of it.
 _NOT_CONTENT = frozenset((CARD, CARD_BESIDE, FIGURES, PROTOTYPES, RELATIONS))
 
@@ -161,19 +163,20 @@ def run_chain(args: KShotArguments) -> KShotResult:
 
 
 def _check_averaged(args: KShotArguments) -> None:
+    """Refuses what can't be averaged, before anything is trained."""
     if args.averaged < 1:
         raise TkreError(f"averaged is {args.averaged}: fine-tune at least once")
     if args.averaged == 1:
         return
+    stage, _ = parse_settings(_FINETUNING, {"output_dir": args.output_dir, **args.finetune}, "finetune")
     # A mean of weights means something where all set out from the same ones.
-    if args.finetune.get("classifier_init") == "random" or (
-        args.checkpoint is None and not (args.stage1 or args.stage2)
-    ):
+    begun = args.checkpoint is not None or args.stage1 is not None or args.stage2 is not None
+    if not begun or stage.classifier_init == "random":
         raise TkreError(
             f"averaged is {args.averaged}, but each fine-tuning would start from random weights of its own: give a "
             "checkpoint or a stage, and no classifier_init: random"
         )
-    if args.finetune.get("adapter"):
+    if stage.adapter is not None:
         raise TkreError(f"averaged is {args.averaged}, but adapters are not averaged: leave out one of the two")
 
 
@@ -271,20 +274,22 @@ class _Chain:
         if self.has_samples:
             # An explanation is about a sentence, and none of those that are to be classified.
             own["record_sources"] = ["gold", "scdg"]
-        types = (RelationStageArguments, RelationTrainingArguments)
         given = {"seed": self.args.seed, **own, **settings}
         if self.args.averaged == 1:
-            return self._train("classifier", train_relations, types, given)
+            return self._train("classifier", train_relations, _FINETUNING, given)
+        _, training = parse_settings(_FINETUNING, {"output_dir": str(self.folder), **given}, "finetune")
         start, members = (self.checkpoint, self.origin), []
         for i in range(self.args.averaged):
             self.checkpoint, self.origin = start
             # What is published is their mean.
-            one = {**given, "seed": int(given["seed"]) + i, "push_to_hub": False}
-            members.append(self._train("classifier", train_relations, types, one))
+            one = {**given, "seed": training.seed + i, "push_to_hub": False}
+            members.append(self._train("classifier", train_relations, _FINETUNING, one))
         folder = self._folder("average", {"of": [member.name for member in members]})
-        if self.state.is_main_process and not (folder / TRAINING_DATA).exists():
+        if (folder / TRAINING_DATA).exists():
+            logger.info("average: found in %s", folder)
+        elif self.state.is_main_process:
             average_classifiers(members, folder)
-            _, training = parse_settings(types, {"output_dir": str(folder), **given}, "finetune")
+            training.output_dir = str(folder)
             push_trained(training, folder)
         self.state.wait_for_everyone()
         return folder
@@ -319,7 +324,7 @@ class _Chain:
                 metric=metric,
                 value=round(value, 2),
                 n=len(found.gold),
-                seeds=[args.seed],
+                seeds=[summary.seed + i for i in range(args.averaged)],
                 knowledge=knowledge,
                 minutes=round(summary.minutes, 2),
                 command=command(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,8 @@ def test_blocks_are_weighed_by_what_nodes_of_a_label_share() -> None:
     # Of two that tell different labels apart both count.
     one, two = np.eye(3)[np.minimum(labels, 1)], np.eye(3)[np.maximum(labels, 1)]
     assert set(choose_blocks({"one": one, "two": two}, labels)) == {"one", "two"}  # type: ignore[dict-item]
+    # Of many nodes some of each label choose.
+    assert choose_blocks({"noise": noise, "told": told}, labels, most=30) == {"told": 1.0}  # type: ignore[dict-item]
     for wrong in (np.zeros(120, int), np.arange(120)):
         with pytest.raises(ValueError, match="of several labels"):
             choose_blocks({"told": told}, wrong)
@@ -122,11 +125,27 @@ def test_complex_learns_a_ring_with_its_direction() -> None:
     )
 
 
-def test_a_sample_of_nodes_stands_for_all() -> None:
+def test_a_sample_of_nodes_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     triples = ring()
     learned = {"size": 16, "epochs": 150, "batch_size": 16, "regularization": 1e-4, "sampled_above": 10}
     scorer = LinkScorer(train_complex(triples, 24, 2, num_sampled=8, **learned))  # type: ignore[arg-type]
     assert ranking_scores(scorer.tails, scorer.heads, triples, triples, 24)["mrr"] > 90
+    # All of them drawn are all of them, and of few each counts for several.
+    step: dict[str, Any] = {"size": 4, "epochs": 20, "batch_size": 100}
+    weights = [
+        train_complex(triples[:3], 24, 2, **step, **how).types.weight
+        for how in ({}, {"sampled_above": 10, "num_sampled": 5000}, {"sampled_above": 10, "num_sampled": 4})
+    ]
+    torch.testing.assert_close(weights[0], weights[1], atol=1e-4, rtol=1e-3)
+
+    def uncounted(*args: Any) -> Any:
+        nodes, places, counts = _sample(*args)
+        return nodes, places, torch.ones_like(counts)
+
+    monkeypatch.setattr("tkre_hf.pfhin.links._sample", uncounted)
+    without = train_complex(triples[:3], 24, 2, **step, sampled_above=10, num_sampled=4).types.weight
+    assert (without - weights[2]).abs().max() > 0.01
+    monkeypatch.undo()
     # The same draws again, and the same folds; in bfloat16 it learns as well.
     features = np.random.default_rng(0).normal(size=(24, 6)).astype(np.float32)
     how = {"size": 4, "epochs": 2, "batch_size": 16, "sampled_above": 10, "folds": [(np.arange(48), features)]}
@@ -204,6 +223,13 @@ def test_a_mixture_adds_scores_and_held_out_links_choose_its_weight() -> None:
             getattr(mixed, name)(*given), getattr(bad, name)(*given) + 0.5 * getattr(good, name)(*given), rtol=1e-5
         )
     assert mix(bad, good, triples, triples, 24).weight > 0
+    # Of many links some choose, from the first to the last.
+    asked: list[np.ndarray] = []
+    original = good.tails
+    good.tails = lambda heads, kinds: asked.append(heads) or original(heads, kinds)  # type: ignore[method-assign, func-returns-value]
+    assert mix(bad, good, triples, triples, 24, weights=[1.0], most=5).weight == 1
+    assert np.concatenate(asked).tolist() == triples[[0, 11, 23, 35, 47], 0].tolist()
+    good.tails = original  # type: ignore[method-assign]
     # What says nothing counts for nothing: of weights that rank alike the smallest is taken.
     nothing = LinkScorer(train_complex(triples, 24, 2, size=16, epochs=0))
     nothing._vectors = torch.zeros_like(nothing._vectors)

@@ -25,9 +25,10 @@ def draw_links(tables: HINTables, share: float = 0.05, seed: int = 0) -> dict[st
     """Draws links to choose settings on, and others to measure on; each with a false link beside it.
 
     What is drawn are pairs of nodes, with all edges between the two, whatever their type and direction: an edge back
-    would give the answer away. A false link has one end of a true one, and at the other a node that ends another edge
-    of the same type there, so that neither types nor degrees tell the two apart; no edge joins its ends. Where no such
-    node is found there is none.
+    would give the answer away. A false link has one end of a true one, and at the other that of another true link of
+    its type, which has lost an edge as well: so neither types nor degrees tell the two apart; no edge joins its ends.
+    Where the part has no such node, one is taken from all edges of the type, and where there is none of these either
+    the true link has no false one beside it.
 
     Args:
         tables: The network.
@@ -48,11 +49,20 @@ def draw_links(tables: HINTables, share: float = 0.05, seed: int = 0) -> dict[st
     pairs, of_pair = np.unique(_codes(triples[:, 0], triples[:, 2], size), return_inverse=True)
     count = round(share * len(pairs))
     if not count:
-        raise TkreError(f"{len(pairs)} pairs of nodes have an edge, of which a share of {share} is none")
+        raise TkreError(
+            f"{len(pairs)} pairs of nodes have an edge, of which a share of {share} is none: give a larger one"
+        )
+    if 2 * count >= len(pairs):
+        raise TkreError(
+            f"two shares of {share} are all {len(pairs)} pairs of nodes with an edge, and nothing is left to train "
+            "on: give a smaller one"
+        )
     drawn = rng.permutation(len(pairs))
     found = {}
     for i, part in enumerate(PARTS):
         true = triples[np.isin(of_pair, drawn[i * count : (i + 1) * count])]
+        # A node's edge to itself would tell: no false link is one.
+        true = true[true[:, 0] != true[:, 2]]
         false = _false_links(true, triples, pairs, size, rng)
         rows = np.concatenate([true, false])
         found[part] = Links(rows[:, 0], rows[:, 2], rows[:, 1], np.repeat([1, 0], [len(true), len(false)]))
@@ -65,17 +75,19 @@ def _codes(one: IntArray, other: IntArray, size: int) -> IntArray:
 
 
 def _false_links(true: IntArray, triples: IntArray, pairs: IntArray, size: int, rng: np.random.Generator) -> IntArray:
-    by_type = triples[np.argsort(triples[:, 1], kind="stable")]
-    begins = np.searchsorted(by_type[:, 1], true[:, 1])
-    ends = np.searchsorted(by_type[:, 1], true[:, 1], side="right")
+    """True links with another node at one end, which has one of them in the same place, or else an edge."""
     false = true.copy()
     column = np.where(rng.random(len(true)) < 0.5, 0, 2)
     open_ = np.arange(len(true))
-    for _ in range(_TRIES):
-        draw = begins[open_] + (rng.random(len(open_)) * (ends - begins)[open_]).astype(np.int64)
-        false[open_, column[open_]] = by_type[draw, column[open_]]
-        heads, tails = false[open_, 0], false[open_, 2]
-        open_ = open_[np.isin(_codes(heads, tails, size), pairs) | (heads == tails)]
+    for donors in (true, triples):
+        by_type = donors[np.argsort(donors[:, 1], kind="stable")]
+        begins = np.searchsorted(by_type[:, 1], true[:, 1])
+        ends = np.searchsorted(by_type[:, 1], true[:, 1], side="right")
+        for _ in range(_TRIES):
+            draw = begins[open_] + (rng.random(len(open_)) * (ends - begins)[open_]).astype(np.int64)
+            false[open_, column[open_]] = by_type[draw, column[open_]]
+            heads, tails = false[open_, 0], false[open_, 2]
+            open_ = open_[np.isin(_codes(heads, tails, size), pairs) | (heads == tails)]
     return np.delete(false, open_, axis=0)
 
 

@@ -49,13 +49,17 @@ def check_blocks(blocks: Mapping[str, float], config: PFHINConfig) -> None:
         raise ValueError("the model reads no profiles: leave out the block profile")
 
 
-def choose_blocks(blocks: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int64]) -> dict[str, float]:
+def choose_blocks(
+    blocks: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int64], most: int = 1000, seed: int = 0
+) -> dict[str, float]:
     """The weights with which cosines best tell nodes of one label from nodes of two (AUC of all pairs).
 
     Args:
         blocks: Each block of labelled nodes with the weight 1, ``(nodes, size)``: none of the nodes that are to be
             measured.
         labels: Of these nodes, ``(nodes,)``.
+        most: Of more nodes some of each label are drawn, for time and memory grow with the square of their number.
+        seed: Of what is drawn.
 
     Returns:
         The blocks that count, and their weights; of weights that tell alike the first in the order of ``WEIGHTS``.
@@ -63,6 +67,11 @@ def choose_blocks(blocks: Mapping[str, NDArray[np.float32]], labels: NDArray[np.
     Raises:
         ValueError: All nodes have one label, or each its own.
     """
+    if len(labels) > most:
+        rng, kinds = np.random.default_rng(seed), np.unique(labels)
+        room = max(2, most // len(kinds))
+        kept = np.concatenate([rng.permutation(np.flatnonzero(labels == kind))[:room] for kind in kinds])
+        labels, blocks = labels[kept], {name: vectors[kept] for name, vectors in blocks.items()}
     first, second = np.triu_indices(len(labels), 1)
     same = labels[first] == labels[second]
     if same.all() or not same.any():
