@@ -45,7 +45,8 @@ def cards() -> dict[str, CardFacts]:
     rows, others = figures("fewrel", STAGES)
     rows_samples, others_samples = figures("fewrel", SAMPLES)
     rows_kshot, others_kshot = figures("kshot", KSHOT, ("semeval2010", "semeval2010_official"))
-    rows_network, others_network = figures("pfhin", "PF-HIN", ("codex_m",))
+    # Links are asked of another checkpoint, which has all edge types.
+    rows_network, others_network = figures("pfhin", "PF-HIN", ("codex_m",), "few40")
     first = stage(MSLM, (MSLMStageArguments, MSLMTrainingArguments), "stage1_fewrel")
     scl = (SCLStageArguments, SCLTrainingArguments)
     second = stage(SCL, scl, "stage2_fewrel")
@@ -94,16 +95,20 @@ def cards() -> dict[str, CardFacts]:
     }
 
 
-def figures(file: str, system: str, benchmarks: Collection[str] = ()) -> tuple[list[Row], list[Row]]:
+def figures(
+    file: str, system: str, benchmarks: Collection[str] = (), setting: str = ""
+) -> tuple[list[Row], list[Row]]:
     """A system's figures in docs/results, and those to lay beside them; of its own ablations there are none.
 
     Args:
         file: Name of the JSON file.
         system: Whose figures.
         benchmarks: Those that are this checkpoint's, where not all are.
+        setting: What the settings begin with that are this checkpoint's.
     """
     name = f"docs/results/{file}.json"
     found = [row for row in read_rows(RESULTS / f"{file}.json") if row.metric not in COSTS]
+    found = [row for row in found if row.setting.startswith(setting)]
     found = [row for row in found if not benchmarks or row.benchmark in benchmarks]
     rows, others = choose_rows(found, system, name)
     return rows, [row for row in others if row.published or not row.system.startswith(system)]

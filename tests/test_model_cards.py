@@ -47,6 +47,9 @@ def test_every_figure_stands_in_docs_results(name: str, source: tuple[str, str, 
     rows = json.loads((ROOT / "docs" / "results" / f"{file}.json").read_text())
     rows = [row for row in rows if row["benchmark"] in benchmarks and row["metric"] not in COSTS]
     card = ModelCard.load(ROOT / "model_cards" / name)
+    if file == "pfhin":
+        # Links are asked of another checkpoint, which has all edge types.
+        rows = [row for row in rows if row["setting"].startswith("few40")]
     own = [row for row in rows if row["system"] == system and not row["published"]]
     assert {row["benchmark"] for row in own} == {*benchmarks}
     found = [
