@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tkre_hf.arguments import log_to_console, parse_arguments
 from tkre_hf.console import quiet_libraries
@@ -109,8 +110,6 @@ def _links(argv: Sequence[str], prog: str) -> int:
 
 
 def _hold_out(argv: Sequence[str], prog: str) -> int:
-    from pathlib import Path
-
     from tkre_hf.data import draw_links, read_hin, write_links
 
     description = (

@@ -91,13 +91,12 @@ def evaluate(args: EvaluateArguments) -> tuple[list[Row], list[str]]:
     notes = []
     if args.network is not None:
         scores, count, scheme, blocks = _node_figures(args, args.network)
-        named = ""
-        if args.choose_blocks or args.blocks is not None:
-            named = ", blocks " + " ".join(f"{name} {weight:g}" for name, weight in blocks.items())
-        rows += _rows(args, scores, count, scheme, named)
+        words = [f"{name} {weight:g}" for name, weight in blocks.items()]
+        own = args.choose_blocks or args.blocks is not None
+        rows += _rows(args, scores, count, scheme, f", blocks {' '.join(words)}" if own else "")
         if args.choose_blocks:
-            words = " ".join(f"--blocks.{name} {weight:g}" for name, weight in blocks.items())
-            notes.append(f"embeddings with these blocks: tkre hin embed --model {args.model} {words}")
+            options = " ".join(f"--blocks.{word}" for word in words)
+            notes.append(f"embeddings with these blocks: tkre hin embed --model {args.model} {options}")
     if asks_links:
         scores, count, weight = _link_figures(args, graph)
         rows += _rows(args, scores, count)

@@ -9,7 +9,6 @@ import statistics
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +34,6 @@ from tkre_hf.hin_rgcn import rgcn
 from tkre_hf.hin_systems import (
     BENCHMARKS,
     BLOCKS,
-    CHOSEN,
     COSTS,
     LINK_BASELINES,
     NODES_ALONE,
@@ -131,7 +129,7 @@ def train(
     name: str, benchmark: str, seed: int, drop: tuple[str, ...], args: ReproduceArguments
 ) -> tuple[Path, Scores]:
     """Pre-trains a line of the ablation, unless it is there; gives its folder and what it took (``COSTS``)."""
-    name = "PF-HIN" if name in BLOCKS or name == CHOSEN else name
+    name = "PF-HIN" if name in BLOCKS else name
     key = f"{benchmark}-{'nodes' if drop else 'links'}"
     folder = Path(args.work_dir) / key / name.replace(" ", "_").replace(",", "") / f"seed{seed}"
     results = folder / "train_results.json"
@@ -178,11 +176,11 @@ def node_scores(name: str, key: str, seed: int, args: ReproduceArguments) -> tup
         found = [classify_sparse(meta_path_features(graph, hops), tables.labels, parts) for hops in (1, 2)]
         scores = max(found, key=lambda each: each["val_macro_f1"])
     else:
-        if name in PFHIN or name in BLOCKS or name == CHOSEN:
+        if name in PFHIN or name in BLOCKS:
             folder, costs = train(name, key, seed, benchmark.drop, args)
             model = load_model(folder)
             neighborhoods, blocks = neighborhoods_of(folder, model, seed), BLOCKS.get(name)
-            if name == CHOSEN:
+            if blocks == {}:
                 blocks = chosen_blocks(model, neighborhoods, tables, scheme, bf16=bf16_supported(True))
                 print(f"{key}, seed {seed}: {blocks}", flush=True)
             vectors = labelled_embeddings(model, neighborhoods, parts, blocks)
@@ -241,10 +239,12 @@ def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tu
             minutes += costs["cpu_minutes"]
             start = time.process_time()
             model, kinds = load_model(folder), len(graph.edge_types)
-            how = _how(graph, min(10, benchmark.epochs), seed)
-            folds = out_of_fold(model, graph, triples, seed=seed, bf16=how["bf16"])
-            states = embed_nodes(model, neighborhoods_of(folder, model, seed), bf16=how["bf16"], blocks=LINK_BLOCKS)
-            on_top = train_complex(triples, graph.num_nodes, kinds, folds=folds, own=False, **how)
+            # As ComplEx of many nodes compares them.
+            bf16 = graph.num_nodes > SAMPLED_ABOVE and bf16_supported(True)
+            folds = out_of_fold(model, graph, triples, seed=seed, bf16=bf16)
+            states = embed_nodes(model, neighborhoods_of(folder, model, seed), bf16=bf16, blocks=LINK_BLOCKS)
+            epochs = min(10, benchmark.epochs)
+            on_top = train_complex(triples, graph.num_nodes, kinds, epochs=epochs, folds=folds, own=False, seed=seed)
             alone = LinkScorer(on_top, states)
             scorer = mix(scorer, alone, held_out, np.concatenate([triples, held_out]), graph.num_nodes)
             extra["weight_of_states"] = scorer.weight
@@ -252,11 +252,6 @@ def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tu
         found = scorer_figures(scorer, graph, valid, test)
     minutes += (time.process_time() - start) / 60
     return {**found, **extra}, minutes, len(true)
-
-
-def _how(graph: HeteroGraph, epochs: int, seed: int) -> dict[str, Any]:
-    """How ComplEx is trained."""
-    return {"epochs": epochs, "seed": seed, "bf16": graph.num_nodes > SAMPLED_ABOVE and bf16_supported(True)}
 
 
 def _complex(
@@ -268,13 +263,13 @@ def _complex(
     edges = hashlib.sha256(triples.tobytes()).hexdigest()
     if not file.exists() or _metadata(file).get("edges") != edges:
         start = time.process_time()
-        how = _how(graph, BENCHMARKS[key].epochs, seed)
-        model = train_complex(triples, graph.num_nodes, len(graph.edge_types), **how)
+        epochs = BENCHMARKS[key].epochs
+        model = train_complex(triples, graph.num_nodes, len(graph.edge_types), epochs=epochs, seed=seed)
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(model.state_dict(), file, {"minutes": str((time.process_time() - start) / 60), "edges": edges})
     with safe_open(file, "pt") as tensors:
         model.load_state_dict({name: tensors.get_tensor(name) for name in tensors.keys()})
-    return LinkScorer(model.eval()), float(_metadata(file)["minutes"])
+        return LinkScorer(model.eval()), float(tensors.metadata()["minutes"])
 
 
 def _metadata(file: Path) -> dict[str, str]:

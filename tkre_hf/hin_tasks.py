@@ -29,7 +29,7 @@ from tkre_hf.hin_training import (
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
 from tkre_hf.pfhin.blocks import check_blocks, choose_blocks, default_blocks
-from tkre_hf.pfhin.embedding import Neighborhoods, embed_nodes, export_embeddings
+from tkre_hf.pfhin.embedding import Neighborhoods, embed_blocks, embed_nodes, export_embeddings
 from tkre_hf.pfhin.finetuning import (
     LinkCollator,
     NodeCollator,
@@ -158,10 +158,7 @@ def chosen_blocks(
     """
     parts = split_of(tables, scheme)
     nodes = np.concatenate([parts["train"], parts["val"]])
-    found = {
-        name: embed_nodes(model, neighborhoods, nodes, num_walks, bf16=bf16, blocks={name: 1.0})
-        for name in default_blocks(model.config)
-    }
+    found = embed_blocks(model, neighborhoods, tuple(default_blocks(model.config)), nodes, num_walks, bf16=bf16)
     with settings_errors():
         return choose_blocks(found, tables.labels[nodes])
 

@@ -1,4 +1,4 @@
-"""What a node's embedding consists of (``embedding.embed_nodes``): blocks, their weights, and how to choose these.
+"""What a node's embedding consists of (``embedding.embed_blocks``): blocks, their weights, and how to choose these.
 
 A linear classifier scales each column, so that weights mean little to it; cosines, and so clusters and similarity
 search, take blocks by their weights. Which count differs between networks: where a class is told by how many edges of
@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from .configuration_pfhin import PFHINConfig
 
-# What an embedding may consist of: see ``embedding.embed_nodes``.
+# What an embedding may consist of: see ``embedding.embed_blocks``.
 BLOCKS = ("ids", "profile", "context", "state", "pooled")
 
 # Weights to choose from.

@@ -21,8 +21,9 @@ FloatArray = NDArray[np.float64]
 
 CENTRALITIES = ("betweenness", "eigenvector", "closeness")
 
-# From how many nodes shortest paths are followed, at most and at least, and over how many edges in all: on a graph of
-# a million edges ranks from 64 nodes agree with those from 256 as well as these do with 256 others (Spearman's .99).
+# From how many nodes shortest paths are followed, at most and at least, and over how many edges in all. In large ones
+# ranks from fewer nodes agree with those from 256 nearly as well as these do with those from 256 others
+# (docs/results/pfhin_scale.md).
 PIVOTS, LEAST_PIVOTS, MOST_FOLLOWED = 256, 32, 64_000_000
 
 # Digits of a centrality that count: sums in another order differ behind them, and would break ties at random.

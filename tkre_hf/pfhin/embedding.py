@@ -59,7 +59,6 @@ class Neighborhoods:
         return self.reader(self.walker.sequences(np.asarray(nodes, np.int64), epoch, forbidden))
 
 
-@torch.inference_mode()
 def embed_nodes(
     model: PFHINPreTrainedModel,
     neighborhoods: Neighborhoods,
@@ -71,16 +70,6 @@ def embed_nodes(
 ) -> FloatArray:
     """Embeds nodes: what each is known by, beside what its neighbourhood, walked anew several times, says of it.
 
-    A block's rows are brought to length one and its weight (those of ``profile`` on average: how many edges a node has
-    stays told), averaged over the walks, and stand side by side:
-
-    * ``ids``: the node's own embedding;
-    * ``profile``: how many edges of each type it has, through the model's matrix, against the mean of its node type;
-    * ``context``: what masked node modeling holds it to be from its neighbourhood alone, itself hidden (for a model
-      without that head: its state then);
-    * ``state``: its state, itself shown;
-    * ``pooled``: what the pooler gives.
-
     Args:
         model: Any of the family's models.
         neighborhoods: Of the graph.
@@ -88,7 +77,8 @@ def embed_nodes(
         num_walks: Neighbourhoods of each.
         batch_size: Neighbourhoods at once.
         bf16: Compute in bfloat16 where that is done at all.
-        blocks: Their weights; :func:`~tkre_hf.pfhin.blocks.default_blocks` by default.
+        blocks: What stands side by side (:func:`embed_blocks`), and its weight;
+            :func:`~tkre_hf.pfhin.blocks.default_blocks` by default.
 
     Returns:
         ``(nodes, size)``, the sum of the blocks' sizes.
@@ -98,20 +88,58 @@ def embed_nodes(
     """
     blocks = default_blocks(model.config) if blocks is None else blocks
     check_blocks(blocks, model.config)
+    found = embed_blocks(model, neighborhoods, tuple(blocks), nodes, num_walks, batch_size, bf16)
+    return np.concatenate([np.float32(weight) * found[name] for name, weight in blocks.items()], axis=-1)
+
+
+@torch.inference_mode()
+def embed_blocks(
+    model: PFHINPreTrainedModel,
+    neighborhoods: Neighborhoods,
+    names: Sequence[str],
+    nodes: NDArray[Any] | None = None,
+    num_walks: int = 4,
+    batch_size: int = 256,
+    bf16: bool = False,
+) -> dict[str, FloatArray]:
+    """What embeddings consist of, each part by itself.
+
+    A block's rows are brought to length one (those of ``profile`` on average: how many edges a node has stays told)
+    and averaged over the walks:
+
+    * ``ids``: the node's own embedding;
+    * ``profile``: how many edges of each type it has, through the model's matrix, against the mean of its node type;
+    * ``context``: what masked node modeling holds it to be from its neighbourhood alone, itself hidden (for a model
+      without that head: its state then);
+    * ``state``: its state, itself shown;
+    * ``pooled``: what the pooler gives.
+
+    Args:
+        model: Any of the family's models, which has these blocks.
+        neighborhoods: Of the graph.
+        names: Of the blocks.
+        nodes: Node numbers; all by default.
+        num_walks: Neighbourhoods of each.
+        batch_size: Neighbourhoods at once.
+        bf16: Compute in bfloat16 where that is done at all.
+
+    Returns:
+        Each block, ``(nodes, its size)``.
+    """
     if nodes is None:
         nodes = np.arange(neighborhoods.walker.graph.num_nodes)
     training = model.training
     model.eval()
     found: dict[str, Tensor] = {}
-    if "ids" in blocks:
+    if "ids" in names:
         rows = neighborhoods.reader.rows
         assert rows is not None
         weight = model.get_input_embeddings().weight
         assert isinstance(weight, Tensor)
         found["ids"] = nn.functional.normalize(weight[torch.from_numpy(rows[nodes]).to(weight.device)].float(), dim=-1)
-    if "profile" in blocks:
+    if "profile" in names:
         found["profile"] = _profile_block(model, neighborhoods)[nodes]
-    walked = [name for name in blocks if name not in found]
+    walked = [name for name in names if name not in found]
     for epoch in range(num_walks if walked else 0):
         parts: dict[str, list[Tensor]] = {name: [] for name in walked}
         for start in range(0, len(nodes), batch_size):
@@ -124,7 +152,7 @@ def embed_nodes(
             mean = torch.cat(each) / num_walks
             found[name] = found[name] + mean if name in found else mean
     model.train(training)
-    return torch.cat([weight * found[name].cpu() for name, weight in blocks.items()], dim=-1).numpy()
+    return {name: found[name].cpu().numpy() for name in names}
 
 
 def _walked_blocks(model: PFHINPreTrainedModel, inputs: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:

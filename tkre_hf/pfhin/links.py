@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tkre_hf.precision import bf16_supported
+
 from .embedding import Neighborhoods, embed_nodes
 from .graph import HeteroGraph
 from .modeling_pfhin import PFHINPreTrainedModel
@@ -29,7 +31,7 @@ FloatArray = NDArray[np.float32]
 # Not the node embeddings as they are: they were trained on the very edges that are held back from a fold.
 LINK_BLOCKS = {"pooled": 1.0, "state": 1.0}
 
-# With more nodes than these, each edge is compared with a sample: all of 17,000 take several times as long.
+# With more nodes than these, each edge is compared with a sample: time would grow with the square of their number.
 SAMPLED_ABOVE = 5_000
 
 # What the scores on top of embeddings may count for, beside those of nodes' own vectors.
@@ -113,7 +115,6 @@ def train_complex(
     seed: int = 0,
     sampled_above: int = SAMPLED_ABOVE,
     num_sampled: int = 1024,
-    bf16: bool = False,
 ) -> ComplEx:
     """Trains on edges that are true, in both directions, each against all nodes or a sample of them.
 
@@ -133,9 +134,8 @@ def train_complex(
             :func:`out_of_fold`); none for ComplEx by itself.
         own: Whether nodes have vectors of their own.
         seed: Of the start, the order and the samples.
-        sampled_above: With more nodes than these, edges are compared with a sample.
+        sampled_above: With more nodes than these, edges are compared with a sample, in bfloat16 if that is fast.
         num_sampled: Others that are drawn for each batch.
-        bf16: Compare in bfloat16.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -144,6 +144,7 @@ def train_complex(
     places = [place for place, _ in folds] or [np.arange(len(triples))]
     first = features[0]
     sampled = num_nodes > sampled_above
+    bf16 = sampled and bf16_supported(True)
     model = ComplEx(num_nodes, num_types, size, 0 if first is None else first.shape[1], own, sampled)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=learning_rate)
     for _ in range(epochs):
