@@ -29,16 +29,18 @@ def alias_tables(
     if total == 0:
         return probability.astype(np.float32), alias
     row = np.repeat(np.arange(len(degree)), degree)
-    sums = np.add.reduceat(weights, indptr[:-1][degree > 0])
-    mean = np.ones(len(degree))
-    mean[degree > 0] = sums / degree[degree > 0]
+    begins = indptr[:-1][degree > 0]
+    mean, most = np.ones(len(degree)), np.ones(len(degree))
+    mean[degree > 0] = np.add.reduceat(weights, begins) / degree[degree > 0]
+    most[degree > 0] = np.maximum.reduceat(weights, begins)
     scaled = weights / mean[row]
-    light = np.flatnonzero(scaled < 1)
-    heavy = np.flatnonzero(scaled >= 1)
+    # A mean of equal weights may round to more than they are: a row's greatest entry is heavy all the same.
+    is_light = (scaled < 1) & (weights < most[row])
+    light, heavy = np.flatnonzero(is_light), np.flatnonzero(~is_light)
     if not len(light):
         return probability.astype(np.float32), alias
     # Within a row lack and surplus are equal in sum, so over all rows they stay in step.
-    lack, surplus = np.cumsum(1 - scaled[light]), np.cumsum(scaled[heavy] - 1)
+    lack, surplus = np.cumsum(1 - scaled[light]), np.cumsum(np.maximum(scaled[heavy] - 1, 0))
     first = np.searchsorted(row[heavy], np.arange(len(degree)))
     last = np.searchsorted(row[heavy], np.arange(len(degree)), side="right") - 1
     before = np.concatenate([[0.0], lack[:-1]])
