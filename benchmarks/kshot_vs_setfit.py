@@ -62,7 +62,8 @@ class BenchmarkArguments:
         default_factory=lambda: list(SETTINGS), metadata={"help": f"Of SetFit: {', '.join(SETTINGS)}."}
     )
     max_steps: int = field(
-        default=-1, metadata={"help": "At most so many of SetFit's steps, where all would take hours; -1: all."}
+        default=-1,
+        metadata={"help": "Cut settings of SetFit with more steps to so many; -1: none, which takes hours."},
     )
     threads: int = field(default=1, metadata={"help": "Threads of each."})
     setfit_python: str | None = field(default=None, metadata={"help": "A Python that has SetFit; made if not given."})
@@ -98,8 +99,8 @@ def run_setfit(
     train: Sequence[Mapping[str, Any]],
     test: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
-) -> tuple[Predictions, float, dict[str, str]]:
-    """Trains SetFit; gives what it predicts, minutes of training, and the versions of its packages."""
+) -> tuple[Predictions, dict[str, Any]]:
+    """Trains SetFit; gives what it predicts, and of the peer's answer the minutes, steps and versions."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "answer.json"
         columns = [
@@ -107,13 +108,13 @@ def run_setfit(
             for rows in (train, test)
         ]
         job: dict[str, Any] = {"backbone": resolve_backbone(args.backbone), "train": columns[0], "test": columns[1]}
-        job |= {"settings": dict(settings), "threads": args.threads, "folder": folder, "output": str(output)}
+        job |= {"settings": dict(settings), "most_steps": args.max_steps, "threads": args.threads}
+        job |= {"folder": folder, "output": str(output)}
         environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
         subprocess.run([python, str(PEER)], input=json.dumps(job), text=True, check=True, env=environment)
         answer = json.loads(output.read_text(encoding="utf-8"))
     ids, gold = (tuple(row[name] for row in test) for name in ("id", "relation"))
-    minutes = round(answer["minutes"], 2)
-    return Predictions(ids, gold, tuple(answer["predicted"]), "Other"), minutes, answer["versions"]
+    return Predictions(ids, gold, tuple(answer["predicted"]), "Other"), answer
 
 
 def run_ours(args: BenchmarkArguments, split: Path, test: Path, seed: int, checkpoint: str | None) -> Any:
@@ -166,15 +167,15 @@ def main() -> None:
                 )
                 print(f"k = {k}, split {seed}: {rows[-1].system}: {f1} in {result.minutes:.1f} minutes", flush=True)
             for name in args.settings:
-                settings = {"seed": seed, **SETTINGS[name]}
-                if args.max_steps > 0:
-                    settings["max_steps"] = args.max_steps
                 train_rows = list(load_records(str(split)))
-                predictions, minutes, found = run_setfit(args, python, train_rows, test_rows, settings)
-                f1 = round(predictions.scores()["micro_f1"], 2)
-                limit = f", at most {args.max_steps} steps" if args.max_steps > 0 else ""
+                predictions, answer = run_setfit(args, python, train_rows, test_rows, {"seed": seed, **SETTINGS[name]})
+                f1, minutes = round(predictions.scores()["micro_f1"], 2), round(answer["minutes"], 2)
+                steps, whole = answer["steps"], answer["all_steps"]
+                cut = f", cut to {steps:,} steps of {whole:,}" if steps < whole else ""
                 rows.append(
-                    replace(common, system=f"SetFit, {name}{limit}", value=f1, minutes=minutes, versions=found)
+                    replace(
+                        common, system=f"SetFit, {name}{cut}", value=f1, minutes=minutes, versions=answer["versions"]
+                    )
                 )
                 print(f"k = {k}, split {seed}: {rows[-1].system}: {f1} in {minutes:.1f} minutes", flush=True)
         minutes_rows = [

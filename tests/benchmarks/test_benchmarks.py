@@ -196,9 +196,10 @@ job = json.load(sys.stdin)
 rows = list(zip(job["train"]["text"], job["train"]["label"]))
 words = [text.split()[3] for text in job["test"]["text"]]
 predicted = [next((label for text, label in rows if word in text.split()), "Other") for word in words]
-asked = {"texts": job["train"]["text"], **{name: job[name] for name in ("settings", "threads", "backbone")}}
+asked = {"texts": job["train"]["text"], **{name: job[name] for name in ("settings", "most_steps", "threads")}}
 Path(FILE).write_text(json.dumps(asked))
 answer = {"predicted": predicted, "minutes": 0.5, "versions": {"setfit": "0"}}
+answer |= {"steps": job["most_steps"], "all_steps": 4896}
 Path(job["output"]).write_text(json.dumps(answer))
 """
 
@@ -234,9 +235,9 @@ def test_a_peer_reads_the_same_rows_and_is_scored_alike(
     module.main()
     job = json.loads(asked.read_text())
     assert job["texts"][0] == "[E1] Ada0 [/E1] causes [E2] the port [/E2] ."
-    assert job["settings"] == {"seed": 1, "num_iterations": 20, "max_steps": 3} and job["threads"] == 1
+    assert job["settings"] == {"seed": 1, "num_iterations": 20} and job["most_steps"] == 3 and job["threads"] == 1
     rows = {(row.benchmark, row.system): row for row in read_rows(output)}
-    found = rows["kshot_vs_setfit", "SetFit, 20 iterations, at most 3 steps"]
+    found = rows["kshot_vs_setfit", "SetFit, 20 iterations, cut to 3 steps of 4,896"]
     assert found.value == 100 and found.minutes == 0.5 and found.n == 6 and found.versions == {"setfit": "0"}
     ours = rows["kshot_vs_setfit", "tkre_hf, plain"]
     assert 0 <= ours.value <= 100 and ours.knowledge == "none"
