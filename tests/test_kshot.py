@@ -252,11 +252,28 @@ def test_several_fine_tunings_are_averaged(
     assert run_chain(replace(one, averaged=3)) == mean and not trained
 
 
-def test_what_sets_out_from_other_weights_is_not_averaged(arguments: KShotArguments) -> None:
+def test_fine_tunings_that_are_averaged_share_their_random_weights(arguments: KShotArguments) -> None:
+    # At a learning rate of 0 what they end with is what they set out from.
+    still = {
+        **arguments.finetune,
+        "max_length": 64,
+        "classifier_init": "random",
+        "learning_rate": 0.0,
+        "head_learning_rate": 0.0,
+    }
+    plain = replace(arguments, stage0=None, stage1=None, stage2=None, finetune=still, test=None)
+    run_chain(replace(plain, averaged=3))
+    run_chain(replace(plain, seed=7))
+    folders = sorted(Path(plain.output_dir).glob("classifier-*"))
+    own = {training_summary(folder).seed: load_file(folder / "model.safetensors") for folder in folders}  # type: ignore[union-attr]
+    assert set(own) == {0, 1, 2, 7}
+    same = {seed: all(torch.equal(own[0][name], own[seed][name]) for name in own[0]) for seed in own}
+    assert same == {0: True, 1: True, 2: True, 7: False}
+
+
+def test_what_cannot_be_averaged_is_refused(arguments: KShotArguments) -> None:
     one = replace(arguments, stage0=None, stage1=None, stage2=None)
     for wrong, says in (
-        (replace(one, averaged=2), "random weights of its own"),
-        (replace(arguments, averaged=2, finetune={"classifier_init": "random"}), "random weights of its own"),
         (replace(arguments, averaged=2, finetune={"adapter": "lora"}), "adapters are not averaged"),
         (replace(one, averaged=0), "at least once"),
         (replace(arguments, averaged=2, finetune={"seed": "x"}), "seed"),

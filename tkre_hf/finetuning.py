@@ -83,6 +83,7 @@ def train_relations(args: RelationStageArguments, training_args: RelationTrainin
         args,
         training_args,
         data.records,
+        args.init_seed,
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
         na_label=args.na_label,

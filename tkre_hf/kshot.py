@@ -169,13 +169,6 @@ def _check_averaged(args: KShotArguments) -> None:
     if args.averaged == 1:
         return
     stage, _ = parse_settings(_FINETUNING, {"output_dir": args.output_dir, **args.finetune}, "finetune")
-    # A mean of weights means something where all set out from the same ones.
-    begun = args.checkpoint is not None or args.stage1 is not None or args.stage2 is not None
-    if not begun or stage.classifier_init == "random":
-        raise TkreError(
-            f"averaged is {args.averaged}, but each fine-tuning would start from random weights of its own: give a "
-            "checkpoint or a stage, and no classifier_init: random"
-        )
     if stage.adapter is not None:
         raise TkreError(f"averaged is {args.averaged}, but adapters are not averaged: leave out one of the two")
 
@@ -277,12 +270,14 @@ class _Chain:
         given = {"seed": self.args.seed, **own, **settings}
         if self.args.averaged == 1:
             return self._train("classifier", train_relations, _FINETUNING, given)
-        _, training = parse_settings(_FINETUNING, {"output_dir": str(self.folder), **given}, "finetune")
+        stage, training = parse_settings(_FINETUNING, {"output_dir": str(self.folder), **given}, "finetune")
+        # A mean of weights means something where all set out from the same ones, random ones too.
+        shared = {"init_seed": training.seed if stage.init_seed is None else stage.init_seed}
         start, members = (self.checkpoint, self.origin), []
         for i in range(self.args.averaged):
             self.checkpoint, self.origin = start
             # What is published is their mean.
-            one = {**given, "seed": training.seed + i, "push_to_hub": False}
+            one = {**given, **(shared if i else {}), "seed": training.seed + i, "push_to_hub": False}
             members.append(self._train("classifier", train_relations, _FINETUNING, one))
         folder = self._folder("average", {"of": [member.name for member in members]})
         if (folder / TRAINING_DATA).exists():

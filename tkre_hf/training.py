@@ -163,6 +163,7 @@ def build(
     args: StageArguments,
     training_args: TKRETrainingArguments,
     records: Dataset,
+    seed: int | None = None,
     **settings: Any,
 ) -> tuple[TKREProcessor, _Model]:
     """Builds processor and model, from a backbone or from an earlier stage's checkpoint.
@@ -170,14 +171,15 @@ def build(
     Args:
         model_class: The stage's model.
         args: Names the backbone or checkpoint.
-        training_args: Has the seed of what is not pre-trained.
+        training_args: Say where it is trained.
         records: Whose entity types get markers, where the strategy shows them.
+        seed: Of the weights that are not pre-trained; ``training_args.seed`` by default.
         **settings: Of ``TKREConfig``.
 
     Raises:
         TkreError: There is no such backbone or checkpoint, or a setting contradicts it.
     """
-    set_seed(training_args.seed)
+    set_seed(training_args.seed if seed is None else seed)
     if args.checkpoint is not None:
         processor, model = _from_checkpoint(model_class, args, args.checkpoint, settings)
     else:

@@ -149,6 +149,9 @@ class RelationStageArguments(StageArguments):
             "(anchors), their training rows as well (supports), or random numbers."
         },
     )
+    init_seed: int | None = field(
+        default=None, metadata={"help": "Seed of the weights that start at random; the run's own by default."}
+    )
     moved_marks: int = field(
         default=0,
         metadata={
