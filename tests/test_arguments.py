@@ -209,6 +209,14 @@ def test_settings_that_hold_none(text: str, words: list[str], message: str, tmp_
         parse_arguments(Chain, ["--config", str(file), *words])
 
 
+def test_a_switch_within_settings_needs_no_value() -> None:
+    (chain,) = parse_arguments(Chain, ["--first.flag", "--second.steps"])
+    (settings,) = parse_settings(Settings, chain.first, "first")
+    assert settings.flag is True
+    with pytest.raises(ArgumentsError, match="second: the key 'steps' has no value"):
+        parse_settings(Settings, chain.second, "second")
+
+
 def test_a_mapping_is_parsed_as_a_file_is() -> None:
     (chain,) = parse_settings(Chain, {"name": "x"}, "stage1", {"first": {"a": 1}})
     assert chain == Chain("x", {"a": 1})

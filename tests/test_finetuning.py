@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from tkre_hf.data import load_records
+from tkre_hf.data.semeval import LABELS
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.kshot import load_classifier, predict
-from tkre_hf.finetuning import ADAPTER, train_relations
+from tkre_hf.finetuning import ADAPTER, _validation, train_relations
 from tkre_hf.hub.marks import is_edited
 from tkre_hf.tkre.adapters import load_adapter
 from tkre_hf.tkre.training_args import RelationTrainingArguments
@@ -121,6 +123,26 @@ def test_an_adapter_is_kept_alone_and_merged(
         torch.testing.assert_close(alone.eval()(**batch).logits, merged.eval()(**batch).logits, atol=1e-5, rtol=1e-4)
     monkeypatch.chdir(checkpoint.parent)
     load_adapter(folder / ADAPTER)  # by the name it has
+
+
+def test_a_published_data_set_has_its_own_development_set(records: list[dict[str, Any]], tmp_path: Path) -> None:
+    labels = dict(zip(RELATIONS, LABELS, strict=False))
+    rows = [
+        {
+            "token": row["tokens"],
+            "h": {"name": "h", "pos": [row["head"]["start"], row["head"]["end"]]},
+            "t": {"name": "t", "pos": [row["tail"]["start"], row["tail"]["end"]]},
+            "relation": labels[row["relation"]],
+        }
+        for row in records
+    ]
+    for name, part in (("train", rows[::2]), ("val", rows[1::2]), ("test", rows[:1])):
+        (tmp_path / f"{name}.txt").write_text("".join(json.dumps(row) + "\n" for row in part))
+    args = RelationStageArguments(validation="semeval:opennre", data_dir=str(tmp_path), validation_k=2)
+    found = _validation(args, load_records(str(tmp_path / "train.txt")), sorted(labels.values()))
+    assert found is not None and Counter(found["relation"]) == dict.fromkeys(labels.values(), 2)
+    texts = {" ".join(row["token"]) for row in rows[1::2]}
+    assert {" ".join(tokens) for tokens in found["tokens"]} <= texts
 
 
 def test_the_best_epoch_is_chosen_on_a_small_development_set(

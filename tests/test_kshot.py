@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,15 +13,16 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import tkre_hf.kshot
 from tkre_hf.cli import main
+from tkre_hf.digests import file_digest
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.kshot import Predictions
 from tkre_hf.evaluation.report import read_rows
 from tkre_hf.hub.facts import FIGURES
-from tkre_hf.kshot import KShotArguments, KShotResult, _file_digest, run_chain
+from tkre_hf.kshot import KShotArguments, KShotResult, run_chain
 from tkre_hf.training_data import training_summary
 
 from .conftest import RELATIONS
@@ -71,7 +73,7 @@ def arguments(corpus_files: tuple[Path, Path], backbone: Path, recorded: Path, t
         stage0={**stage0, "per_request": 3, "max_tries": 1},
         stage1={**STEP, "max_length": 64},
         stage2={**STEP, "relations_per_batch": 4, "sentences_per_relation": 2},
-        finetune={**STEP, "per_device_train_batch_size": 8},
+        finetune={**STEP, "max_length": 64, "per_device_train_batch_size": 8},
         output_dir=str(tmp_path / "out"),
     )
 
@@ -151,10 +153,71 @@ def test_it_starts_from_a_checkpoint_and_its_minutes_are_its_own(
     assert kinds == [{"descriptions"}, {"none"}]
 
 
+def halve_weights(folder: Path) -> None:
+    weights = {name: value / 2 for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_what_a_step_starts_from_is_known_by_its_content(
+    arguments: KShotArguments, trained: list[str], backbone: Path, tmp_path: Path
+) -> None:
+    plain = replace(arguments, stage0=None, stage1=None, stage2=None)
+    first = run_chain(plain)
+    own, moved = tmp_path / "own", tmp_path / "moved"
+    shutil.copytree(first.classifier, own)
+    shutil.copytree(backbone, moved)
+    trained.clear()
+    # The backbone in another place; another one in the same place.
+    assert run_chain(replace(plain, backbone=str(moved))) == first and not trained
+    halve_weights(moved)
+    assert run_chain(replace(plain, backbone=str(moved))).classifier != first.classifier
+    # A checkpoint that the step's own settings name.
+    assert trained == ["train_relations"]
+    told = replace(plain, finetune={**plain.finetune, "checkpoint": str(own)})
+    second = run_chain(told)
+    halve_weights(own)
+    third = run_chain(told)
+    assert len({first.classifier, second.classifier, third.classifier}) == 3 and len(trained) == 3
+
+
+def test_how_hard_is_asked_changes_no_knowledge(arguments: KShotArguments, trained: list[str]) -> None:
+    first = run_chain(replace(arguments, stage1=None, stage2=None))
+    trained.clear()
+    harder = {**(arguments.stage0 or {}), "max_requests": 10**6, "concurrency": 2, "timeout": 1.0}
+    assert run_chain(replace(arguments, stage0=harder, stage1=None, stage2=None)) == first and not trained
+    fewer = {**(arguments.stage0 or {}), "add_k": 1}
+    assert run_chain(replace(arguments, stage0=fewer, stage1=None, stage2=None)).train_file != first.train_file
+
+
+def test_knowledge_that_was_merged_before_is_no_labelled_row(arguments: KShotArguments, tmp_path: Path) -> None:
+    merged = tmp_path / "merged.jsonl"
+    shutil.copyfile(run_chain(replace(arguments, stage1=None, stage2=None)).train_file, merged)
+    given = replace(arguments, train=str(merged), stage0=None, stage1=None, stage2=None)
+    result = run_chain(given)
+    assert result.summary.stages[-1]["sentences"] == 66  # no explanation is classified
+    assert {row.knowledge for row in read_rows(result.classifier / FIGURES)} == {"synthetic"}
+    with pytest.raises(TkreError, match="holds a language model's explanations or samples"):
+        run_chain(replace(given, k=2))
+
+
+def test_a_test_that_was_interrupted_is_done_again(arguments: KShotArguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = replace(arguments, stage0=None, stage1=None, stage2=None)
+
+    def fails(folder: Path) -> None:
+        raise TkreError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tkre_hf.kshot, "write_card", fails)
+        with pytest.raises(TkreError, match="the disk is full"):
+            run_chain(plain)
+    result = run_chain(plain)
+    assert result.predictions is not None
+    assert "micro_f1" in (result.classifier / "README.md").read_text()
+    assert {row.metric for row in read_rows(result.classifier / FIGURES)} == {"micro_f1"}
+
+
 def test_k_rows_are_drawn_and_named(arguments: KShotArguments, tmp_path: Path) -> None:
-    args = replace(
-        arguments, k=3, stage0=None, stage1=None, stage2=None, finetune={**arguments.finetune, "max_length": 64}
-    )
+    args = replace(arguments, k=3, stage0=None, stage1=None, stage2=None)
     result = run_chain(args)
     labels = Counter(json.loads(line)["relation"] for line in result.train_file.read_text().splitlines())
     assert labels == dict.fromkeys(RELATIONS, 3)
@@ -203,7 +266,7 @@ def test_stages_alone_from_the_command_line(
 
 
 def test_predictions_are_written_and_read(tmp_path: Path) -> None:
-    found = Predictions(("a", "b"), ("x", "ä"), ("x", "na"), "na")
+    found = Predictions(("a", "b\u2028c"), ("x", "ä"), ("x", "na"), "na")
     found.write(tmp_path / "predictions.jsonl")
     assert Predictions.read(tmp_path / "predictions.jsonl", "na") == found
     assert found.scores() == {"micro_f1": pytest.approx(200 / 3)}
@@ -218,12 +281,12 @@ def test_a_checkpoint_of_another_kind_is_no_classifier(backbone: Path) -> None:
 
 def test_relations_taught_to_a_checkpoint_leave_it_the_same(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    before = _file_digest(tmp_path)
+    before = file_digest(tmp_path)
     for name in ("prototypes.safetensors", "relations.json"):
         (tmp_path / name).write_text("{}")
-        assert _file_digest(tmp_path) == before
+        assert file_digest(tmp_path) == before
     (tmp_path / "model.safetensors").write_text("{}")
-    assert _file_digest(tmp_path) != before
+    assert file_digest(tmp_path) != before
 
 
 def test_several_fine_tunings_are_averaged(
@@ -256,7 +319,6 @@ def test_fine_tunings_that_are_averaged_share_their_random_weights(arguments: KS
     # At a learning rate of 0 what they end with is what they set out from.
     still = {
         **arguments.finetune,
-        "max_length": 64,
         "classifier_init": "random",
         "learning_rate": 0.0,
         "head_learning_rate": 0.0,

@@ -298,6 +298,10 @@ class _Parser(CommandParser, HfArgumentParser):
         if value == [] and several:
             self.set_defaults(**{key: []})
             return []
+        if value == []:
+            if self._option_string_actions[f"--{key}"].nargs == "?":
+                return [f"--{key}"]  # a switch
+            raise ArgumentsError(f"the key {key!r} has no value")
         if isinstance(value, list):
             if not several:
                 raise ArgumentsError(f"the key {key!r} takes one value, not a list")

@@ -196,13 +196,16 @@ def _train(stage: Callable[[], object]) -> None:
 
 
 def _deliver(source: Path, folder: Path) -> None:
-    """Copies the files, each in the place of an earlier demo's; what else lies in the folder stays."""
+    """Copies the files, each in the place of an earlier demo's; what else lies in the folder stays, if it may."""
+    from tkre_hf.hub.facts import new_weights
+
     folder.mkdir(parents=True, exist_ok=True)
-    # The report first: by it the next demo knows the folder for its own, should this one be interrupted.
-    for file in sorted(source.iterdir(), key=lambda file: file.name != _REPORT):
-        partial = folder / f"{file.name}.part"
-        shutil.copyfile(file, partial)
-        partial.replace(folder / file.name)
+    with new_weights(folder):
+        # The report first: by it the next demo knows the folder for its own, should this one be interrupted.
+        for file in sorted(source.iterdir(), key=lambda file: file.name != _REPORT):
+            partial = folder / f"{file.name}.part"
+            shutil.copyfile(file, partial)
+            partial.replace(folder / file.name)
 
 
 def _refuse_foreign(folder: Path) -> None:

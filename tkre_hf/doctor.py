@@ -144,7 +144,7 @@ def device_checks() -> list[Check]:
     for i in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(i)
         with torch.cuda.device(i):
-            able = "bfloat16" if torch.cuda.is_bf16_supported() else "no bfloat16"
+            able = "bfloat16" if bf16_supported() else "no bfloat16"
         found.append(
             Check("devices", f"cuda:{i}", True, f"{about.name}, {about.total_memory / 2**30:.0f} GiB; {able}")
         )

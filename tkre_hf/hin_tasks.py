@@ -26,6 +26,7 @@ from tkre_hf.hin_training import (
     network_stage,
     output_folder,
 )
+from tkre_hf.hub.facts import new_weights
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
 from tkre_hf.pfhin.blocks import check_blocks, choose_blocks, default_blocks
@@ -279,7 +280,8 @@ def _finetune_nodes(
             model, training_args, parts["train"], collator, parts["val"], compute_metrics=classification_metrics
         )
     trainer.train()
-    trainer.save_model(_internal_call=True)
+    with new_weights(str(training_args.output_dir), trainer.is_world_process_zero()):
+        trainer.save_model(_internal_call=True)
     scores: dict[str, float] = {}
     for part in ("val", "test"):
         nodes = parts[part]
@@ -311,7 +313,8 @@ def _finetune_links(
     collator = LinkCollator(neighborhoods, triples, training_args.seed)
     trainer = TaskTrainer(model, training_args, np.arange(len(triples)), collator)
     trainer.train()
-    trainer.save_model(_internal_call=True)
+    with new_weights(str(training_args.output_dir), trainer.is_world_process_zero()):
+        trainer.save_model(_internal_call=True)
     found = [predict_links(model, neighborhoods, part.triples, args.num_walks) for part in links]
     valid, test = links
     return model, link_scores(found[1], test.label, test.edge_type, (found[0], valid.label, valid.edge_type))

@@ -19,6 +19,7 @@ from transformers.utils.hub import cached_file
 from tkre_hf.data.hin import HINTables, read_hin, read_links
 from tkre_hf.errors import TkreError
 from tkre_hf.hin_baselines import deepwalk
+from tkre_hf.hub.facts import new_weights
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
 from tkre_hf.hub.trainers import PFHINTrainer
@@ -220,7 +221,8 @@ def pretrain(args: PFHINStageArguments, training_args: PFHINTrainingArguments) -
         logger.info("%d nodes, %d edges; %d parameters", graph.num_nodes, graph.num_edges, model.num_parameters())
     start = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=resume)
-    trainer.save_model(_internal_call=True)
+    with new_weights(str(training_args.output_dir), trainer.is_world_process_zero()):
+        trainer.save_model(_internal_call=True)
     minutes = {
         "train_minutes": round((time.perf_counter() - start) / 60, 2),
         "train_cpu_minutes": round((time.process_time() - cpu) / 60, 2),

@@ -7,10 +7,9 @@ goes on, and what is changed is made anew beside the old.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,25 +17,25 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from datasets import Dataset
+from transformers import TrainingArguments
 
 from tkre_hf.arguments import parse_settings
 from tkre_hf.console import quiet_libraries
 from tkre_hf.data import load_records, published_splits
 from tkre_hf.data.kshot import draw_kshot
+from tkre_hf.digests import by_content, digest, file_digest
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation import report
 from tkre_hf.evaluation.kshot import Predictions, load_classifier, predict
 from tkre_hf.evaluation.report import Row, command, machine, versions
 from tkre_hf.finetuning import average_classifiers, train_relations
 from tkre_hf.hub.facts import FIGURES
-from tkre_hf.hub.marks import CARD, CARD_BESIDE
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
 from tkre_hf.knowledge.cli import generate_training_set
 from tkre_hf.knowledge.merge import write_rows
 from tkre_hf.knowledge.settings import Stage0Arguments
 from tkre_hf.places import without_folders
-from tkre_hf.tkre.prototypes import PROTOTYPES, RELATIONS
 from tkre_hf.tkre.training_args import (
     MSLMTrainingArguments,
     RelationTrainingArguments,
@@ -60,9 +59,6 @@ PREDICTIONS = "predictions.jsonl"
 
 _FINETUNING = (RelationStageArguments, RelationTrainingArguments)
 
-# What is said of a checkpoint or taught to it afterwards, and is no part of it.
-_NOT_CONTENT = frozenset((CARD, CARD_BESIDE, FIGURES, PROTOTYPES, RELATIONS))
-
 # Settings of a training run that change nothing in what comes out of it.
 _WITHOUT_EFFECT = frozenset(
     "output_dir run_name project trackio_space_id report_to push_to_hub push_to_hub_token hub_model_id hub_token "
@@ -70,6 +66,13 @@ _WITHOUT_EFFECT = frozenset(
     "log_level log_level_replica logging_dir logging_first_step logging_steps logging_strategy disable_tqdm "
     "save_steps save_strategy save_total_limit resume_from_checkpoint dataloader_num_workers dataloader_pin_memory "
     "local_rank deepspeed fsdp fsdp_config accelerator_config ddp_backend".split()
+)
+
+
+# Settings of stage 0 that say where and how hard is asked, and change no answer: a run that stopped at one of them
+# goes on under another.
+_HOW_TO_ASK = frozenset(
+    "output base_url stream concurrency max_tries retries timeout max_requests max_tokens dry_run".split()
 )
 
 
@@ -159,6 +162,7 @@ def run_chain(args: KShotArguments) -> KShotResult:
     before = training_summary(args.checkpoint) if args.checkpoint is not None else None
     minutes = summary.minutes - (before.minutes if before is not None else 0.0)
     predictions = chain.test(classifier) if args.test is not None else None
+    chain.publish()
     return KShotResult(classifier, Path(chain.train_file), summary, round(minutes, 2), predictions)
 
 
@@ -202,13 +206,22 @@ class _Chain:
         self.info = [args.relation_info] if args.relation_info else []
         self.checkpoint = args.checkpoint
         self.has_samples = False
-        # What a digest is made of: the checkpoint, in the end, and the rows.
-        self.origin: Any = args.backbone if args.checkpoint is None else _file_digest(Path(args.checkpoint))
+        # What a digest is made of: what the next step starts from, in the end, and the rows.
+        self.origin = file_digest(Path(args.backbone if args.checkpoint is None else args.checkpoint))
+        self.bf16 = bf16_supported()
+        self.to_publish: list[tuple[TrainingArguments, Path]] = []
 
     def rows(self) -> None:
         """Loads the labelled rows, and draws K of each relation where that is asked for."""
         args = self.args
         records = self._load(args.train, "train")
+        # A training set that `tkre generate merge` left holds them already.
+        self.has_samples = any(source != "gold" for source in records["source"])
+        if args.k is not None and self.has_samples:
+            raise TkreError(
+                f"k is {args.k}, but {args.train} holds a language model's explanations or samples beside labelled "
+                "rows: draw K labelled rows first, and generate from these"
+            )
         if args.k is not None:
             whole = args.na_label if args.keep_whole_na else None
             manifest = draw_kshot(records, args.k, args.kshot_seed, keep_whole=whole, source=args.train)
@@ -216,9 +229,10 @@ class _Chain:
         folder = self._folder("rows", {"rows": [dict(record) for record in records]})
         self.train_file = str(folder / "train.jsonl")
         if self.state.is_main_process and not Path(self.train_file).exists():
-            write_rows(self.train_file, records)
+            # By the rows the next run knows that all is there.
             if args.k is not None:
                 manifest.write(folder / "manifest.json")
+            write_rows(self.train_file, records)
         self.state.wait_for_everyone()
 
     def knowledge(self, settings: Mapping[str, Any]) -> None:
@@ -228,18 +242,9 @@ class _Chain:
         defaults = {"train": self.train_file, "relations": args.relation_info, "seed": args.seed, "output": "none"}
         given = {**defaults, **({"exclude": [args.test]} if args.test and Path(args.test).exists() else {})}
         (stage0,) = parse_settings(Stage0Arguments, {**given, **settings}, "stage0")
-        named = (
-            "train",
-            "recorded",
-            "relations",
-            "exclude",
-            "consistency",
-            "retriever",
-            "prompt",
-            "explanation_prompt",
-        )
-        entries = _by_content({**asdict(stage0), "output": ""}, named)
-        folder = self._folder("knowledge", entries)
+        settings = {name: value for name, value in asdict(stage0).items() if name not in _HOW_TO_ASK}
+        named = ("train", "recorded", "relations", "exclude", "consistency", "prompt", "explanation_prompt")
+        folder = self._folder("knowledge", by_content(settings, named))
         if self.state.is_main_process:
             # Answers that are there already are not asked for again.
             told, code = generate_training_set(replace(stage0, output=str(folder)))
@@ -284,25 +289,36 @@ class _Chain:
             logger.info("average: found in %s", folder)
         elif self.state.is_main_process:
             average_classifiers(members, folder)
-            training.output_dir = str(folder)
-            push_trained(training, folder)
         self.state.wait_for_everyone()
+        training.output_dir = str(folder)
+        self.to_publish.append((training, folder))
         return folder
 
     def test(self, classifier: Path) -> Predictions:
         """Labels of the test rows, which are predicted once."""
         assert self.args.test is not None
         records = self._load(self.args.test, "test")
-        digest = _digest([dict(record) for record in records])[:8]
-        file = classifier / f"{digest}-{PREDICTIONS}"
+        file = classifier / f"{digest([dict(record) for record in records])[:8]}-{PREDICTIONS}"
         if self.state.is_main_process and not file.exists():
             model, processor = load_classifier(str(classifier))
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16_supported()):
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
                 found = predict(model, processor, [dict(record) for record in records])
-            found.write(file)
+            # By the predictions the next run knows that all is there.
             self._report(classifier, found)
+            found.write(file)
         self.state.wait_for_everyone()
         return Predictions.read(file, self.args.na_label)
+
+    def publish(self) -> None:
+        """Publishes what the steps' settings ask to publish.
+
+        Raises:
+            TkreError: The Hub refuses, or can't be reached; the next run finds all of it trained, and tries again.
+        """
+        if self.state.is_main_process:
+            for training, folder in self.to_publish:
+                push_trained(training, folder)
+        self.state.wait_for_everyone()
 
     def _report(self, classifier: Path, found: Predictions) -> None:
         """Leaves the figures beside the classifier, and in its card."""
@@ -310,7 +326,8 @@ class _Chain:
         assert summary is not None and args.test is not None
         shots = f"{args.k}-shot" if args.k is not None else "all rows"
         random = (args.finetune or {}).get("classifier_init") == "random"
-        knowledge = "synthetic" if self.has_samples else "none" if random else "descriptions"
+        has_samples = self.has_samples or bool(summary.stages[-1]["add_sources"])
+        knowledge = "synthetic" if has_samples else "none" if random else "descriptions"
         rows = [
             Row(
                 benchmark=without_folders(args.test),
@@ -338,12 +355,24 @@ class _Chain:
         given = {"output_dir": str(self.folder), "seed": args.seed, "resume_from_checkpoint": "auto"}
         given["sources"] = [self.train_file]
         given |= {"checkpoint": self.checkpoint} if self.checkpoint is not None else {"backbone": args.backbone}
+        if args.data_dir is not None:
+            given["data_dir"] = args.data_dir
         stage, training = parse_settings(types, {**given, **settings}, name)
         entries = {key: value for key, value in training.to_dict().items() if key not in _WITHOUT_EFFECT}
         named = ("sources", "add_sources", "relation_info", "validation")
-        entries |= _by_content({**asdict(stage), "checkpoint": None}, named)
-        folder = self._folder(name, {**entries, "origin": self.origin})
+        entries |= by_content({**asdict(stage), "checkpoint": None, "backbone": None}, named)
+        # A step's settings may name another start than what the step before left.
+        start, own = self.checkpoint or args.backbone, stage.checkpoint or stage.backbone
+        entries["origin"] = self.origin if own == start else file_digest(Path(own))
+        # Batches are a process's: more of them, larger ones.
+        entries["processes"] = training.world_size
+        folder = self._folder(name, entries)
         training.output_dir = str(folder)
+        # Published at the end, when figures stand in the card, and by the next run where that failed.
+        self.to_publish.append((copy(training), folder))
+        training.push_to_hub = False
+        if settings.get("bf16") is not None:
+            self.bf16 = bool(training.bf16)
         if not (folder / TRAINING_DATA).exists():
             logger.info("%s: training, in %s", name, folder)
             train(stage, training)
@@ -361,36 +390,7 @@ class _Chain:
         )
 
     def _folder(self, name: str, entries: Mapping[str, Any]) -> Path:
-        folder = self.folder / f"{name}-{_digest(entries)[:12]}"
+        folder = self.folder / f"{name}-{digest(entries)[:12]}"
         if self.state.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-
-def _digest(entries: Any) -> str:
-    text = json.dumps(entries, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _by_content(settings: Mapping[str, Any], named: Iterable[str]) -> dict[str, Any]:
-    """Settings with files' names replaced by digests of what is in them."""
-    found = dict(settings)
-    for key in named:
-        value = found.get(key)
-        if value:
-            files = [value] if isinstance(value, str) else value
-            found[key] = [_file_digest(Path(file)) for file in files]
-    return found
-
-
-def _file_digest(path: Path) -> str:
-    """Of a file's content, or a folder's files; of a name that is neither (a Hub id, a published data set), itself.
-
-    A checkpoint with another card, other figures or other relations beside it is the same checkpoint.
-    """
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    if path.is_dir():
-        files = sorted(file for file in path.glob("*") if file.is_file() and file.name not in _NOT_CONTENT)
-        return _digest([(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files])
-    return str(path)

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Options whose values are secrets.
-_SECRET = re.compile(r"--(.*[_-])?(hub[_-]token|hf[_-]token|api[_-]?key|password|secret)|--token", re.I)
+_NAME = r"(hub[_-]token|hf[_-]token|api[_-]?key|password|secret)"
+_SECRET = re.compile(rf"--(.*[._-])?{_NAME}|--(.*\.)?token", re.I)
+# Such a setting within a word, as in `{"hub_token": "…"}` or `{hub_token: …}`.
+_SETTING = re.compile(
+    rf"(?<![\w-])(?P<name>[\"']?{_NAME}[\"']?\s*[:=]\s*)(?:(?P<quote>[\"'])[^\"']*(?P=quote)|[^\s,}}]+)", re.I
+)
 # A folder's place within a word, such as in `{"path": "/home/me/rows"}`; an address such as https://… is none.
 _INNER = re.compile(r"(?<=[\s=,:;\"'(\[{])/(?=[^\s/])[^\s=,:;\"')\]}]*")
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
@@ -63,8 +68,8 @@ def published_command(command: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A text in which neither a login nor a token of the Hub stands."""
-    return _TOKEN.sub("hf_…", without_login(text))
+    """A text in which neither a login nor a token of the Hub stands, nor the value of a setting that is a secret."""
+    return _SETTING.sub(r"\g<name>\g<quote>…\g<quote>", _TOKEN.sub("hf_…", without_login(text)))
 
 
 def published_text(text: str) -> str:

@@ -127,7 +127,8 @@ It needs the checkpoint (--model) and labelled sentences (--supports), descripti
     args: FitArguments = _parse(FitArguments, argv, description, prog)
     supports, info = args.read()
     with quiet_libraries():
-        pipe = _load(args)
+        # What it knew goes, and may be another model's.
+        pipe = _load(args, with_relations=False)
         pipe.fit(supports, info)
     if args.na_threshold is not None:
         pipe.na_threshold = args.na_threshold
@@ -195,11 +196,11 @@ def _supports(source: str, skip_invalid: bool) -> list[Sentence]:
     return [read_sentence(RowView(source, record["id"], record)) for record in records]
 
 
-def _load(args: _ChangeArguments) -> RelationExtractionPipeline:
+def _load(args: _ChangeArguments, with_relations: bool = True) -> RelationExtractionPipeline:
     """The checkpoint, once there is a folder for what it learns."""
     if args.output is not None and Path(args.output).exists() and not Path(args.output).is_dir():
         raise TkreError(f"{args.output} is a file: name a folder for a copy of the checkpoint")
-    pipe: RelationExtractionPipeline = load_pipeline(args.model, device=args.device)
+    pipe: RelationExtractionPipeline = load_pipeline(args.model, device=args.device, with_relations=with_relations)
     if args.output is None and not Path(args.model).is_dir():
         raise TkreError(f"{args.model} is no folder to write to: give --output, a folder for a copy of the checkpoint")
     return pipe

@@ -19,6 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import embed_records
+from tkre_hf.hub.facts import new_weights
 from tkre_hf.hub.marks import CARD
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
@@ -344,10 +345,11 @@ def train_stage(
     start = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=resume)
     card = (folder / CARD).read_bytes() if (folder / CARD).exists() else None
-    # With ``push_to_hub`` the Trainer would publish what isn't finished.
-    trainer.save_model(_internal_call=True)
-    if finish is not None and trainer.is_world_process_zero():
-        finish(trainer, folder)
+    with new_weights(folder, trainer.is_world_process_zero()):
+        # With ``push_to_hub`` the Trainer would publish what isn't finished.
+        trainer.save_model(_internal_call=True)
+        if finish is not None and trainer.is_world_process_zero():
+            finish(trainer, folder)
     trainer.accelerator.wait_for_everyone()
     metrics = {**result.metrics, **counts, "train_minutes": round((time.perf_counter() - start) / 60, 2)}
     trainer.save_metrics("train", metrics)

@@ -107,7 +107,7 @@ class SCLStageArguments(StageArguments):
     relation_info: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Names and descriptions of relations: pid2name.json, or JSON lines; those of fewrel:... and "
+            "help": "Names and descriptions of relations: YAML, pid2name.json or JSON lines; those of fewrel:... and "
             "sample:... are known."
         },
     )

@@ -155,14 +155,19 @@ def test_the_command_names_no_absolute_path_and_no_secret(tmp_path: Path, monkey
         "S3",
         "--hub-token",
         "S3",
+        "--finetune.hub_token",
+        "S3",
+        "--stage1.token=S3",
         "--url",
         "http://me:S3@host/v1",
+        "--finetune",
+        '{"hub_token": "S3", "seed": 1}',
     ]
     kwargs = ["--kwargs", json.dumps({"path": str(tmp_path / "inner")}), "--data_dir", "DIR"]
     monkeypatch.setattr(sys, "argv", ["/bin/tkre", "evaluate", *given, *secrets, *kwargs])
     assert command() == (
         "tkre evaluate --model 'my model' --data=rows.jsonl --output outputs/rows.json --url http://host/v1 "
-        """--kwargs '{"path": "inner"}' --data_dir DIR"""
+        """--finetune '{"hub_token": "…", "seed": 1}' --kwargs '{"path": "inner"}' --data_dir DIR"""
     )
 
 

@@ -259,6 +259,8 @@ class Hub:
                     return web.json_response({"error": f"{value['path']} was never uploaded"}, status=400)
                 files[value["path"]] = self.objects[value["oid"]]
                 repo.lfs.add(value["path"])
+            elif entry["key"] == "deletedFile":
+                del files[value["path"]]
         repo.branches[revision] = files
         prefix = "" if request.match_info["kind"] == "models" else f"{request.match_info['kind']}/"
         oid, where = repo.sha(revision), f"{self.url}/{prefix}{request.match_info['repo']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,15 @@ def test_settings_of_a_run_name_no_folder(knowledge: Path) -> None:
     for name, content in upload.files.items():
         text = content if isinstance(content, bytes) else content.read_bytes()
         assert b"/home/me" not in text, name
+
+
+def test_what_was_refused_names_no_folder(knowledge: Path) -> None:
+    told = {"failures": {"k": "refused: /home/me/answers.jsonl holds no further sample", "u": "http://me:pw@host/v1"}}
+    (knowledge / "samples" / "report.json").write_text(json.dumps(told))
+    content = collect(PushArguments(str(knowledge), "ada/k", "dataset")).files["samples/report.json"]
+    assert isinstance(content, bytes)
+    said = json.loads(content)["failures"]
+    assert said == {"k": "refused: answers.jsonl holds no further sample", "u": "http://host/v1"}
 
 
 def test_a_single_run(knowledge: Path) -> None:

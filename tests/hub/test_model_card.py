@@ -19,6 +19,7 @@ from transformers.integrations import integration_utils
 import tkre_hf
 from tkre_hf.cli import main
 from tkre_hf.data.hin import write_hin
+from tkre_hf.digests import file_digest
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import Row, read_rows, write_rows
 from tkre_hf.finetuning import train_relations
@@ -26,7 +27,7 @@ from tkre_hf.hub.facts import CardFacts, count_parameters
 from tkre_hf.hub.marks import is_edited
 from tkre_hf.hub.model_card import metadata, setting_in_words, write_card
 from tkre_hf.hub.publish import PushArguments, collect, push_trained
-from tkre_hf.kshot import KShotArguments, _file_digest, run_chain
+from tkre_hf.kshot import KShotArguments, run_chain
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
 from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingArguments
@@ -376,15 +377,15 @@ def test_settings_in_words(setting: str, words: str) -> None:
 
 
 def test_a_card_changes_nothing_in_what_a_checkpoint_is(checkpoint: Path) -> None:
-    before = _file_digest(checkpoint)
+    before = file_digest(checkpoint)
     (checkpoint / "README.md").write_text("mine")
     write_rows(checkpoint / "results.json", [ROW])
     write_card(checkpoint)
-    assert (checkpoint / "README.generated.md").exists() and _file_digest(checkpoint) == before
+    assert (checkpoint / "README.generated.md").exists() and file_digest(checkpoint) == before
     (checkpoint / "README.md").unlink()
-    assert _file_digest(checkpoint) == before
+    assert file_digest(checkpoint) == before
     (checkpoint / "config.json").write_text((checkpoint / "config.json").read_text() + " ")
-    assert _file_digest(checkpoint) != before
+    assert file_digest(checkpoint) != before
 
 
 def bare_trainer(folder: Path, backbone: Path, records: list[dict[str, Any]], **settings: Any) -> Any:
@@ -513,6 +514,60 @@ def test_of_several_fine_tunings_their_mean_is_published(
     assert len(repo.messages) == 1 and classifier.name.startswith("average-")
     assert repo.branches["main"]["model.safetensors"] == (classifier / "model.safetensors").read_bytes()
     assert all(TOKEN not in path.read_text("utf-8") for path in tmp_path.rglob("*.json"))
+
+
+def test_what_could_not_be_published_is_published_by_the_next_run(
+    corpus_files: tuple[Path, Path],
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    hub: Hub,
+    online: Callable[[str], None],
+) -> None:
+    online(hub.url)
+    sources, info = map(str, corpus_files)
+    settings = {"push_to_hub": True, "hub_model_id": "ada/kshot", "hub_token": TOKEN, "max_length": 64}
+    chain = KShotArguments(
+        train=sources, test=sources, relation_info=info, checkpoint=str(trained[1]), output_dir=str(tmp_path)
+    )
+    chain = replace(chain, finetune={**QUICK, **settings})
+    hub.faults["/commit/"] = (503, {"error": "try later"})
+    with pytest.raises(TkreError, match="push again later"):
+        run_chain(chain)
+    hub.faults.clear()
+    classifier = run_chain(chain).classifier
+    files = hub.repos["models", "ada/kshot"].branches["main"]
+    # With what it was tested by.
+    assert files["results.json"] == (classifier / "results.json").read_bytes()
+    assert b"micro_f1" in files["README.md"]
+
+
+def test_figures_that_are_kept_name_no_folder_and_no_secret(checkpoint: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.json"
+    told = f"tkre evaluate --model {tmp_path}/m --finetune.hub_token S3"
+    write_rows(rows, [Row("wiki", "mine", "5w1s", "accuracy", 61.5, n=10, seeds=[0], command=told)])
+    assert main(["card", str(checkpoint), "--results", str(rows)]) == 0
+    (row,) = read_rows(checkpoint / "results.json")
+    assert row.command == "tkre evaluate --model m"
+
+
+def test_new_weights_know_nothing_of_those_before(
+    corpus_files: tuple[Path, Path], backbone: Path, tmp_path: Path
+) -> None:
+    stage = MSLMStageArguments(sources=[str(corpus_files[0])], backbone=str(backbone), max_length=64)
+    folder = tmp_path / "out"
+    beside = [folder / name for name in ("results.json", "prototypes.safetensors", "relations.json")]
+
+    def run(**settings: Any) -> list[bool]:
+        train_mslm(stage, MSLMTrainingArguments(output_dir=str(folder), **{**QUICK, **settings}))
+        left = [file.exists() for file in beside]
+        write_rows(beside[0], [Row("wiki", "stage 1", "5w1s", "accuracy", 61.5, n=10, seeds=[0])])
+        beside[1].write_bytes(b"{}")
+        beside[2].write_text('{"relations": []}')
+        return left
+
+    assert run(save_strategy="steps", save_steps=1) == [False] * 3
+    assert run(resume_from_checkpoint="auto") == [True] * 3  # the same weights
+    assert run(resume_from_checkpoint="auto", max_steps=3) == [False] * 3
 
 
 def test_a_run_that_goes_on_keeps_the_card_of_a_person(

@@ -34,6 +34,7 @@ class FakeApi:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.private = private
         self.card = card
+        self.there: list[str] = []
 
     def whoami(self) -> dict[str, Any]:
         self.calls.append(("whoami", {}))
@@ -45,6 +46,9 @@ class FakeApi:
 
     def repo_info(self, repo_id: str, **given: Any) -> SimpleNamespace:
         return SimpleNamespace(private=self.private)
+
+    def list_repo_files(self, repo_id: str, **given: Any) -> list[str]:
+        return self.there
 
     def create_branch(self, repo_id: str, **given: Any) -> None:
         self.calls.append(("create_branch", {"repo_id": repo_id, **given}))
@@ -320,6 +324,22 @@ def test_by_the_hub_s_own_routes(
     # Nothing that was sent names this machine's folders.
     for name, content in files.items():
         assert str(checkpoint.parent).encode() not in content, name
+
+
+def test_what_was_of_the_weights_before_goes_with_them(
+    checkpoint: Path, corpus_files: tuple[Path, Path], hub: Hub, online: Callable[[str], None]
+) -> None:
+    online(hub.url)
+    assert main(["relations", "fit", "--model", str(checkpoint), "--relation_info", str(corpus_files[1])]) == 0
+    assert main(["push", str(checkpoint), "my-model"]) == 0
+    taught = {"prototypes.safetensors", "relations.json"}
+    files = hub.repos["models", f"{USER}/my-model"].branches
+    assert taught <= files["main"].keys()
+    for name in taught:
+        (checkpoint / name).unlink()
+    assert main(["push", str(checkpoint), "my-model", "--revision", "v2"]) == 0
+    assert not taught & files["v2"].keys() and "model.safetensors" in files["v2"]
+    assert taught <= files["main"].keys()
 
 
 def test_the_card_that_was_told_more_goes_out_under_the_new_name(

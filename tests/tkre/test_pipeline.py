@@ -17,6 +17,7 @@ import tkre_hf  # noqa: F401  (registers the task)
 from tkre_hf.data.relations import RelationInfo
 from tkre_hf.errors import InvalidRowError, TkreError
 from tkre_hf.tkre.configuration_tkre import TKREConfig
+from tkre_hf.tkre.loading import load_pipeline
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification, TKREForPreTraining, TKREModel
 from tkre_hf.tkre.pipeline import RelationExtractionPipeline
@@ -252,9 +253,11 @@ def test_prototypes_of_another_model_are_refused(pipe: RelationExtractionPipelin
     pipe.fit(descriptions=DESCRIPTIONS).save_relations(checkpoint)
     path = checkpoint / "prototypes.safetensors"
     tensors = load_file(path)
-    save_file({**tensors, "anchors": tensors["anchors"].roll(1, 0)}, path)
+    save_file({**tensors, "anchors": -tensors["anchors"]}, path)
     with pytest.raises(TkreError, match="were made by another model: fit the relations anew"):
         load(checkpoint)
+    anew = load_pipeline(str(checkpoint), with_relations=False)
+    assert anew.fit(descriptions=DESCRIPTIONS).relations == [*DESCRIPTIONS]
     save_file({**tensors, "prototypes": tensors["prototypes"][:-1]}, path)
     with pytest.raises(TkreError, match="names 6 relations, but .* has 5"):
         load(checkpoint)

@@ -17,6 +17,7 @@ from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.episodes import forward_records
 from tkre_hf.evaluation.metrics import RelationMetric, SemEvalMacroF1, TacredMicroF1
 from tkre_hf.evaluation.relation_scores import relation_table
+from tkre_hf.knowledge.journal import write_atomically
 from tkre_hf.tkre.configuration_tkre import TKREConfig
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.processing_tkre import TKREProcessor
@@ -95,12 +96,14 @@ class Predictions:
         """Writes one JSON line for each row: ``id``, ``relation`` and ``predicted``."""
         rows = zip(self.ids, self.gold, self.predicted, strict=True)
         lines = [json.dumps({"id": i, "relation": g, "predicted": p}, ensure_ascii=False) for i, g, p in rows]
-        Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_atomically(Path(path), "".join(f"{line}\n" for line in lines))
 
     @classmethod
     def read(cls, path: str | Path, na_label: str | None) -> Predictions:
         """Reads what :meth:`write` wrote."""
-        rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        # Not splitlines: a string in JSON may hold what that takes for the end of a line too, such as U+2028.
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line) for line in lines if line]
         ids, gold, predicted = (tuple(row[name] for row in rows) for name in ("id", "relation", "predicted"))
         return cls(ids, gold, predicted, na_label)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from tkre_hf.data.reading import read_json
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import Row, read_rows, write_rows
 from tkre_hf.hub.sources import MINILM_ID
-from tkre_hf.tkre.prototypes import RELATIONS
+from tkre_hf.places import published_command
+from tkre_hf.tkre.prototypes import PROTOTYPES, RELATIONS
 from tkre_hf.training_data import MINILM, training_summary
 
 MODEL_TYPES = ("tkre", "pfhin")
@@ -23,6 +26,9 @@ MODEL_TYPES = ("tkre", "pfhin")
 FIGURES = "results.json"
 RESULTS = {FIGURES: None, "demo.json": "stage 1 + 2"}
 _TEST_RESULTS, EMISSIONS = "test_results.json", "emissions.csv"
+
+# What is said of weights, or was taught to them, and holds of no others.
+OF_WEIGHTS = (FIGURES, PROTOTYPES, RELATIONS)
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,32 @@ def read_facts(
     )
 
 
+def _weights_digest(folder: Path) -> str | None:
+    """Of the weights in a folder; ``None`` where there are none."""
+    digests = [
+        (file.name, sha256(file.read_bytes()).hexdigest())
+        for file in sorted(folder.glob("*.safetensors"))
+        if file.name not in OF_WEIGHTS
+    ]
+    return sha256(repr(digests).encode()).hexdigest() if digests else None
+
+
+@contextmanager
+def new_weights(folder: str | Path, here: bool = True) -> Iterator[None]:
+    """While weights are written: what lies beside them and is of others that lay there is removed.
+
+    Args:
+        folder: Where they are written; the same weights again, and nothing is removed.
+        here: Whether this process is the one that writes them.
+    """
+    folder = Path(folder)
+    before = _weights_digest(folder) if here else None
+    yield
+    if before is not None and before != _weights_digest(folder):
+        for name in OF_WEIGHTS:
+            (folder / name).unlink(missing_ok=True)
+
+
 def choose_rows(rows: Sequence[Row], system: str | None, file: str) -> tuple[list[Row], list[Row]]:
     """Figures of one system, and those of others that can be laid beside them.
 
@@ -209,7 +241,9 @@ def keep_rows(folder: Path, results: Path, system: str | None) -> Path:
             f"{kept} has figures of {strangers[0]!r}, and {results} those of {rows[0].system!r}: move the first away, "
             "for a model's figures are one system's"
         )
-    write_rows(kept, [*rows, *(row for row in others if row.published)])
+    shown = [*rows, *(row for row in others if row.published)]
+    # The file goes out as the card does.
+    write_rows(kept, [replace(row, command=published_command(row.command)) for row in shown])
     return kept
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -28,10 +28,11 @@ from transformers import TrainingArguments
 
 from tkre_hf.errors import TkreError
 from tkre_hf.hub.dataset_card import read_knowledge, render_dataset
-from tkre_hf.hub.facts import read_config, read_facts
+from tkre_hf.hub.facts import OF_WEIGHTS, read_config, read_facts
 from tkre_hf.hub.folder import TOKEN, list_files
 from tkre_hf.hub.marks import CARD, card_text, is_edited
 from tkre_hf.hub.model_card import render, tells_other_figures, told_by, with_name
+from tkre_hf.places import published_text
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,9 @@ def collect(args: PushArguments) -> Upload:
         knowledge = read_knowledge(folder, args.with_gold)
         listing = list_files(folder, {CARD, *knowledge.files.values(), *knowledge.about})
         told = {name: json.dumps(run, indent=2, ensure_ascii=False) + "\n" for name, run in knowledge.runs.items()}
+        # What a server or a file refused may say where it lay.
+        reports = [name for name in knowledge.about if name not in told]
+        told |= {name: published_text((folder / name).read_text("utf-8")) for name in reports}
     else:
         read_config(folder)
         listing = list_files(folder)
@@ -174,15 +178,27 @@ def publish(args: PushArguments, api: HfApi | None = None) -> str:
                 repo,
             )
             upload = replace(upload, files={name: entry for name, entry in upload.files.items() if name != CARD})
+        stale = _stale(api, repo, args, upload.files)
         commit = api.create_commit(
             repo,
-            [CommitOperationAdd(name, content) for name, content in upload.files.items()],
+            [
+                *(CommitOperationAdd(name, content) for name, content in upload.files.items()),
+                *map(CommitOperationDelete, stale),
+            ],
             commit_message=args.message,
             repo_type=args.repo_type,
             revision=args.revision,
             create_pr=args.create_pr,
         )
     return str(commit.pr_url or commit.commit_url)
+
+
+def _stale(api: HfApi, repo: str, args: PushArguments, files: Mapping[str, Any]) -> list[str]:
+    """What a repository tells of the weights before: relations taught to them, and their figures."""
+    if args.repo_type != "model":
+        return []
+    there = api.list_repo_files(repo, revision=args.revision)
+    return sorted(set(OF_WEIGHTS).intersection(there).difference(files))
 
 
 def _remote_card(api: HfApi, repo: str, args: PushArguments) -> str | None:

@@ -26,6 +26,7 @@ from tkre_hf.knowledge.backends import (
 from tkre_hf.knowledge.budget import Budget, Limits, Stop
 from tkre_hf.knowledge.jobs import Job, judge_answer
 from tkre_hf.knowledge.journal import Processed, RunFolder
+from tkre_hf.places import without_folders
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ class Runner:
         self.stopped = ""
         self.failures: dict[str, str] = {}
         self._prompt_format: str = getattr(backend, "prompt_format", PLAIN_PROMPT)
-        self._origin = {"model": backend.model}
+        # Rows are published: where a local model lies is nobody's business.
+        self._origin = {"model": without_folders(backend.model)}
         if self._prompt_format != PLAIN_PROMPT:
             self._origin["prompt_format"] = self._prompt_format
         self._fatal: BaseException | None = None

@@ -57,11 +57,11 @@ class RecordedBackend:
         if "row" not in request.about:
             rows = self._samples.get(request.relation, [])[request.offset : request.offset + request.count]
             if not rows:
-                raise RefusedError(f"{self.path} holds no further sample of {request.relation}")
+                raise RefusedError(f"{self.path.name} holds no further sample of {request.relation}")
             return Answer(json.dumps({"samples": rows}, ensure_ascii=False))
         row = self._explanations.get(request.about["row"])
         if row is None or request.attempt:
-            raise RefusedError(f"{self.path} holds no further explanation of row {request.about['row']}")
+            raise RefusedError(f"{self.path.name} holds no further explanation of row {request.about['row']}")
         for name, side in (("subject", "head"), ("object", "tail")):
             if name in row and fold(clean_text(row[name])) != fold(clean_text(request.about[side])):
                 found = f"the labelled row {row['row']} has {request.about[side]!r}: is this another file's knowledge?"

@@ -26,11 +26,14 @@ class RelationExtractionModel:
     """What the pipeline loads a checkpoint with: a classifier where it holds one, else a few-shot model."""
 
     @classmethod
-    def from_pretrained(cls, name: str, **kwargs: Any) -> TKREForFewShotClassification | TKREForRelationClassification:
+    def from_pretrained(
+        cls, name: str, *, with_relations: bool = True, **kwargs: Any
+    ) -> TKREForFewShotClassification | TKREForRelationClassification:
         """Loads a checkpoint, and the relations beside it if there are any.
 
         Args:
             name: Folder or Hub id.
+            with_relations: Whether these are wanted.
             **kwargs: As of any ``from_pretrained``.
 
         Raises:
@@ -43,6 +46,8 @@ class RelationExtractionModel:
         if config.get("architectures") == [TKREForRelationClassification.__name__]:
             return TKREForRelationClassification.from_pretrained(name, **kwargs)
         model = TKREForFewShotClassification.from_pretrained(name, **kwargs)
+        if not with_relations:
+            return model
         found = {file: optional_file(name, file, settings) for file in (PROTOTYPES, RELATIONS)}
         paths = [path for path in found.values() if path is not None]
         if len(paths) == 1:
@@ -72,13 +77,16 @@ def optional_file(name: str, file: str, settings: Mapping[str, Any] | None = Non
     )
 
 
-def load_pipeline(model: str, ner: str | None = None, device: str | None = None) -> Any:
+def load_pipeline(
+    model: str, ner: str | None = None, device: str | None = None, *, with_relations: bool = True
+) -> Any:
     """``pipeline("relation-extraction")``, whose errors are one sentence.
 
     Args:
         model: Folder or Hub id.
         ner: Likewise, of a token classification model.
         device: Such as ``cuda:1``; the accelerator by default, if there is one.
+        with_relations: Whether the relations that lie beside the model are wanted.
 
     Returns:
         A ``RelationExtractionPipeline``.
@@ -91,7 +99,9 @@ def load_pipeline(model: str, ner: str | None = None, device: str | None = None)
     make: Any = pipeline
     found = None
     for task, name in (("token-classification", ner), ("relation-extraction", model)):
-        options = {"ner": found} if task == "relation-extraction" else {}
+        options: dict[str, Any] = {"ner": found} if task == "relation-extraction" else {}
+        if task == "relation-extraction" and not with_relations:
+            options["model_kwargs"] = {"with_relations": False}
         try:
             if name is not None:
                 _check_kind(task, name)

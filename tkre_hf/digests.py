@@ -1,0 +1,44 @@
+"""Digests of settings and of files' contents, by which what was made of the same is found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tkre_hf.hub.facts import OF_WEIGHTS
+from tkre_hf.hub.marks import CARD, CARD_BESIDE
+
+# What is said of a checkpoint or taught to it afterwards, and is no part of it.
+_NOT_CONTENT = frozenset((CARD, CARD_BESIDE, *OF_WEIGHTS))
+
+
+def digest(entries: Any) -> str:
+    text = json.dumps(entries, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def by_content(settings: Mapping[str, Any], named: Iterable[str]) -> dict[str, Any]:
+    """Settings with files' names replaced by digests of what is in them."""
+    found = dict(settings)
+    for key in named:
+        value = found.get(key)
+        if value:
+            files = [value] if isinstance(value, str) else value
+            found[key] = [file_digest(Path(file)) for file in files]
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """Of a file's content, or a folder's files; of a name that is neither (a Hub id, a published data set), itself.
+
+    A checkpoint with another card, other figures or other relations beside it is the same checkpoint.
+    """
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    if path.is_dir():
+        files = sorted(file for file in path.glob("*") if file.is_file() and file.name not in _NOT_CONTENT)
+        return digest([(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files])
+    return str(path)
