@@ -16,6 +16,7 @@ from tkre_hf.evaluation.report import Row, read_rows
 from tkre_hf.hin_systems import COSTS
 from tkre_hf.hin_training import PFHINStageArguments
 from tkre_hf.hub.facts import CardFacts, choose_rows
+from tkre_hf.hub.marks import marked, unmarked
 from tkre_hf.hub.model_card import render
 from tkre_hf.kshot_reproduction import SYSTEMS, ReproduceKShotArguments, chain_arguments
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
@@ -36,6 +37,15 @@ STAGES, SAMPLES, KSHOT = "stages 1 + 2", "64 samples of the new relations", "+ F
 # recipe's 48.
 ADDED = ["val_wiki_synthetic.jsonl", "recipes/knowledge/val_wiki.jsonl"]
 ADDED += ["val_pubmed_synthetic.jsonl", "recipes/knowledge/val_pubmed.jsonl"]
+# What fine-tuning was given beside the labelled rows and the recipe's samples: 12 of each relation for the split.
+RECORDED = "knowledge/8-1/synthetic.jsonl"
+# Of the samples above those that the repository doesn't hold, and what there is to say of them.
+_WRITTEN = "this project's own, written by a language model{}; not published"
+UNPUBLISHED = {
+    "val_wiki_synthetic.jsonl": f"16 samples of each relation, {_WRITTEN.format('')}",
+    "val_pubmed_synthetic.jsonl": f"16 samples of each relation, {_WRITTEN.format('')}",
+    "synthetic.jsonl": f"12 samples of each relation, {_WRITTEN.format(' that saw the labelled rows')}",
+}
 # Settings that are the machine's.
 _OF_THE_MACHINE = frozenset(("precision", "processes"))
 
@@ -68,6 +78,7 @@ def cards() -> dict[str, CardFacts]:
             rows=rows_samples,
             others=others_samples,
             licence="apache-2.0",
+            language="en",
         ),
         "tkre-bert-semeval-8-shot.md": CardFacts(
             "tkre-bert-semeval-8-shot",
@@ -76,6 +87,7 @@ def cards() -> dict[str, CardFacts]:
             rows=rows_kshot,
             others=others_kshot,
             licence="apache-2.0",
+            language="en",
         ),
         "tkre-bert-demo.md": CardFacts(
             "tkre-bert",
@@ -140,13 +152,15 @@ def kshot_stage() -> dict[str, Any]:
         "seed": chain.seed,
         "output_dir": "out",
         **chain.finetune,
-        "add_sources": [f"recipes/knowledge/{name}" for name in SYSTEMS[KSHOT].more],
+        "add_sources": [RECORDED, *(f"recipes/knowledge/{name}" for name in SYSTEMS[KSHOT].more)],
     }
     stage_args, training_args = parse_settings(
         (RelationStageArguments, RelationTrainingArguments), given, "docs/results/kshot.json"
     )
     found = told(CLASSIFIER, stage_args, training_args)
-    return {**found, "settings": {**found["settings"], "averaged": SYSTEMS[KSHOT].averaged}}
+    averaged = SYSTEMS[KSHOT].averaged
+    seeds = ", ".join(str(chain.seed + i) for i in range(averaged))
+    return {**found, "seed": seeds, "settings": {**found["settings"], "averaged": averaged}}
 
 
 def demo_stage(model_class: str, max_steps: int) -> dict[str, Any]:
@@ -172,10 +186,18 @@ def told(model_class: str, args: Any, training_args: Any) -> dict[str, Any]:
     }
 
 
+def card(facts: CardFacts) -> str:
+    """A card that also tells what samples are that the repository doesn't hold."""
+    text = unmarked(render(facts))
+    for name, what in UNPUBLISHED.items():
+        text = text.replace(f"- `{name}`: its licence is not known to this card.", f"- `{name}`: {what}.")
+    return marked(text)
+
+
 def main(folder: Path = Path(__file__).parent) -> None:
     """Writes the cards."""
     for name, facts in cards().items():
-        (folder / name).write_text(render(facts), encoding="utf-8")
+        (folder / name).write_text(card(facts), encoding="utf-8")
         print(folder / name)
 
 
