@@ -310,7 +310,8 @@ def test_several_fine_tunings_are_averaged(
     stages = [training_summary(folder).stages for folder in (first.classifier, mean.classifier)]  # type: ignore[union-attr]
     assert stages[1][-1]["settings"]["averaged"] == 3 and len(stages[0]) == len(stages[1])
     assert mean.predictions is not None and len(mean.predictions.gold) == len(records)
-    assert "averaged" in (mean.classifier / "README.md").read_text()
+    card = (mean.classifier / "README.md").read_text()
+    assert "`averaged`" in card and "| 0, 1, 2 " in card
     trained.clear()
     assert run_chain(replace(one, averaged=3)) == mean and not trained
 

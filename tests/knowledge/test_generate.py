@@ -499,6 +499,17 @@ def test_a_torn_end_of_any_file_loses_and_doubles_nothing(tmp_path: Path, torn: 
     assert 0 <= len(rows(whole, "answers")) - len(keys) <= (torn == "answers")
 
 
+def test_rows_do_not_tell_where_a_local_model_lies(tmp_path: Path) -> None:
+    class Local(Model):
+        model = "/home/me/models/small-llm"
+
+    run(tmp_path, Local())
+    assert {row["provenance"]["model"] for row in rows(tmp_path)} == {"small-llm"}
+    model = Local()
+    run(tmp_path, model)
+    assert model.asked == []
+
+
 def test_a_finished_run_asks_nothing_again(tmp_path: Path) -> None:
     run(tmp_path, Model())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

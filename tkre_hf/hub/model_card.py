@@ -285,7 +285,7 @@ def _data(facts: CardFacts) -> str:
         sources = ", ".join(source_of(name).name for name in [*stage["sources"], *stage["add_sources"]])
         counts = [f"{stage[unit]:,}" if stage.get(unit) is not None else "" for unit in units]
         minutes = f"{stage['minutes']:g}" if stage.get("minutes") is not None else ""
-        cells.append([_stage(stage), sources or "not told", *counts, str(stage.get("seed", "")), minutes])
+        cells.append([_stage(stage), sources or "not told", *counts, _seeds(stage), minutes])
     told = [i for i in range(len(cells[0])) if any(row[i] for row in cells[2:])]
     parts = [markdown([[row[i] for i in told] for row in cells])]
     held_out = [stage for stage in facts.stages if stage.get("held_out_relations")]
@@ -294,6 +294,12 @@ def _data(facts: CardFacts) -> str:
     if any(stage["add_sources"] for stage in facts.stages):
         parts.append("Samples that a language model wrote of relations to be recognised were trained on.")
     return "\n\n".join(parts)
+
+
+def _seeds(stage: Mapping[str, Any]) -> str:
+    """Its seed; of the mean of several trainings theirs, one after the other."""
+    first, count = stage.get("seed"), (stage.get("settings") or {}).get("averaged", 1)
+    return ", ".join(str(first + i) for i in range(count)) if first is not None else ""
 
 
 def _stage(stage: Mapping[str, Any]) -> str:
