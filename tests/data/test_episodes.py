@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import re
 import time
 from collections import Counter
 from typing import Any
@@ -170,6 +171,17 @@ def test_it_is_a_finite_sequence() -> None:
 def test_what_cannot_be_drawn_is_refused(settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(TkreError, match=reason):
         EpisodeDataset(labels_of(6, 9), **settings)
+
+
+@pytest.mark.parametrize("n_way", [1, 5, 10, 20, 62])
+def test_a_rate_that_asks_for_no_query_is_told_the_least(n_way: int) -> None:
+    labels = labels_of(n_way + 1, 2)
+    with pytest.raises(TkreError, match=rf"na_rate 0.001 of {n_way} queries is less than one query") as caught:
+        EpisodeDataset(labels, n_way, na_rate=0.001)
+    (least,) = re.findall(r"raise it to (\S+) at least, or raise n_way or n_query", str(caught.value))
+    assert EpisodeDataset(labels, n_way, na_rate=float(least)).n_na == 1
+    with pytest.raises(TkreError):
+        EpisodeDataset(labels, n_way, na_rate=float(least) - 0.001)
 
 
 def test_one_short_relation_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,8 @@ def edges_of(tables: HINTables) -> list[tuple[int, int, int]]:
             "line 3, field 'feature'",
         ),
         ("nodes.csv", "node_id,node_type,feature\na,person,1\nb,person,inf\nk,city,\n", "line 3, field 'feature'"),
+        ("nodes.csv", "node_id,node_type,feature\na,person,1\nb,person,1_0\n", "line 3, field 'feature': expected a"),
+        ("edges.csv", "src,dst,edge_type,score\na,k,P19,.5\nb,k,P19,1_0\n", "line 3, field 'score': expected a fin"),
         (
             "nodes.csv",
             "node_id,node_type,feature_0,feature_1\na,person,1,\nk,city,,\n",
@@ -97,6 +100,14 @@ def test_what_is_wrong_is_told_with_file_row_and_field(file: str, text: str, mes
     with pytest.raises(TkreError) as caught:
         read_hin(write(**{file: text}))
     assert message in str(caught.value)
+
+
+def test_numbers_may_be_padded_or_signed(write: Write) -> None:
+    nodes = "node_id,node_type,feature\na,person, 0.5\nb,person,2 \nk,city, \n"
+    edges = "src,dst,edge_type,score\na,k,P19,+0.5\nb,k,P19, 1e-1\na,b,P26,\n"
+    tables = read_hin(write(**{"nodes.csv": nodes, "edges.csv": edges}))
+    np.testing.assert_array_equal(tables.features, np.array([[0.5], [2], [np.nan]], dtype=np.float32))
+    np.testing.assert_array_equal(tables.edge_scores, np.array([0.5, 0.1, np.nan], dtype=np.float32))
 
 
 def test_a_link_is_true_or_not(write: Write) -> None:
@@ -121,6 +132,21 @@ def test_a_table_is_there_once(write: Write) -> None:
         path.unlink()
     with pytest.raises(TkreError, match=r"holds neither nodes.csv nor nodes.parquet"):
         read_hin(folder)
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_another_network_takes_a_folder_over(format: str, tmp_path: Path, write: Write) -> None:
+    tables = read_hin(write())
+    write_hin(tables, tmp_path / "other", format)
+    (tmp_path / "other" / "links_test.csv").write_text(FILES["links_test.csv"])
+    write_hin(replace(tables, labels=np.full(3, -1), splits={}, relations={}), tmp_path / "other", format)
+    again = read_hin(tmp_path / "other")
+    assert again.labels.tolist() == [-1, -1, -1] and not again.splits and not again.relations
+    assert {path.name for path in (tmp_path / "other").iterdir()} == {
+        f"nodes.{format}",
+        f"edges.{format}",
+        "links_test.csv",
+    }
 
 
 def test_a_null_is_told_by_its_row(tmp_path: Path, write: Write) -> None:

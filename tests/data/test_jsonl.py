@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from tkre_hf.data import OpenNREJsonl, SkippedRows, load_records, records_builder
 from tkre_hf.data.jsonl import find_entities
-from tkre_hf.data.reading import RowView
+from tkre_hf.data.reading import RowView, read_json_lines
 from tkre_hf.errors import InvalidRowError, TkreError
 
 WriteLines = Callable[..., Path]
@@ -87,6 +88,29 @@ def test_a_packed_file_that_is_cut_short_is_refused(tmp_path: Path, cut: int) ->
     packed.write_bytes(gzip.compress(json.dumps(OPENNRE).encode())[:cut])
     with pytest.raises(TkreError, match="rows.jsonl.gz: cannot be read"):
         load_records(packed)
+
+
+def test_lines_are_read_as_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.jsonl.gz"
+    noise = [json.dumps({"id": random.Random(i).random()}) for i in range(20_000)]
+    packed = gzip.compress("\n".join(noise).encode())
+    path.write_bytes(packed[: len(packed) // 2])
+    files: list[Any] = []
+    monkeypatch.setattr("gzip.open", lambda path: files.append(gzip.GzipFile(path)) or files[-1])
+    rows = read_json_lines(path)
+    assert not files
+    assert next(rows).data == json.loads(noise[0])  # of a file that can't be read to its end
+    rows.close()
+    with pytest.raises(TkreError, match="rows.jsonl.gz: cannot be read"):
+        list(read_json_lines(path))
+    assert [file.closed for file in files] == [True, True]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+def test_an_error_at_a_line_s_end_stands_in_that_line(tmp_path: Path, end: str) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"id": 1}\n{"id":' + end)
+    _, error = read_json_lines(tmp_path / "rows.jsonl")
+    assert (error.row, error.reason) == (2, "broken JSON: Expecting value (column 7)")
 
 
 def without(row: dict[str, Any], key: str) -> dict[str, Any]:

@@ -66,6 +66,26 @@ def test_tokens_are_all_that_is_not_white_space_and_in_order(case: tuple[str, li
 
 
 @pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("दिल्ली भारत की राजधानी है", ["दिल्ली", "भारत", "की", "राजधानी", "है"]),
+        ("می\u200cخواهم برود", ["می\u200cخواهم", "برود"]),
+        ("cafe\u0301s!", ["cafe\u0301s", "!"]),
+        ("(\u0301a) 12% x_y", ["(", "\u0301", "a", ")", "12", "%", "x_y"]),
+        ("9×19mm – don’t", ["9", "×", "19mm", "–", "don", "’", "t"]),
+    ],
+)
+def test_a_letter_keeps_its_marks(text: str, tokens: list[str]) -> None:
+    assert tokenize_text(text)[0] == tokens
+
+
+def test_a_span_may_cut_marks_off() -> None:
+    tokens, offsets, spans = tokenize_text("दिल्ली", [(0, 3)])
+    assert (tokens, spans) == (["दिल", "\u094d", "ली"], [(0, 1)])
+    assert offsets == [(0, 3), (3, 4), (4, 6)]
+
+
+@pytest.mark.parametrize(
     ("span", "reason"),
     [
         ((2, 2), "empty"),

@@ -304,3 +304,17 @@ def test_anchors_come_in_the_order_asked_for(model: TKREModel, processor: TKREPr
     for row, entry in zip(found, [info["a"], RelationInfo("not known"), info["b"]], strict=True):
         assert torch.allclose(row, embed_anchors(model, processor, [entry])[0], atol=1e-6)
     assert all(not torch.allclose(found[i], found[j], atol=1e-3) for i, j in product(range(3), repeat=2) if i < j)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_no_more_descriptions_are_encoded_at_once(
+    batch_size: int, model: TKREModel, processor: TKREProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = [
+        RelationInfo(name, "who wrote a book " * i) for i, name in enumerate(("author", "capital of", "mother", "in"))
+    ]
+    expected, forward, sizes = embed_anchors(model, processor, info), model.forward, []
+    monkeypatch.setattr(model, "forward", lambda **inputs: sizes.append(len(inputs["input_ids"])) or forward(**inputs))
+    found = embed_anchors(model, processor, info, batch_size)
+    assert max(sizes) == batch_size and sum(sizes) == len(info)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)

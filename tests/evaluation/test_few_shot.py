@@ -204,6 +204,11 @@ def test_run_tells_and_writes(measure: Measure, tmp_path: Path, capsys: pytest.C
         ({"relations": ["author", "spouse"]}, "relations names 'spouse', which no sentence of .* has"),
         ({"relations": ["author", "mother"], "settings": ["3w1s"]}, "at least 3 relations, found 2"),
         ({"num_episodes": 0}, "num_episodes is 0"),
+        ({"settings": ["3w1s", "5w1s", "3w1s"]}, "ask for '3w1s' more than once: name each setting once"),
+        (
+            {"na_rates": [0.5, 0.15, 0.151]},
+            "ask for '3w1s na15' more than once: .* rates that differ in whole percent",
+        ),
         ({"data": "nowhere.jsonl"}, "nowhere.jsonl"),
         ({"model": ["no/such/folder"]}, "the checkpoint no/such/folder can't be loaded"),
         ({"relation_info": "nowhere.json"}, "nowhere.json"),

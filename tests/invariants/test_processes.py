@@ -39,3 +39,10 @@ def test_two_processes_are_one(stage: str, start: Start, backbone: Path, tmp_pat
     assert weights.keys() == others.keys()
     for name, weight in weights.items():
         np.testing.assert_allclose(others[name], weight, atol=1e-5, rtol=0, err_msg=name)
+
+
+def test_two_processes_checkpoint_activations(start: Start, backbone: Path, tmp_path: Path) -> None:
+    """Stage 1 leaves the projection unused, whose gradient DDP must not wait for."""
+    settings = ("--max_steps", 3, "--gradient_checkpointing", True)
+    finish(start("mslm", tmp_path / "out", backbone, *settings, processes=2))
+    assert (tmp_path / "out" / "model.safetensors").exists()

@@ -207,6 +207,22 @@ def test_another_relation_leaves_the_others_alone(
     assert [found["capital"] for found in again] == pytest.approx([found["capital"] for found in expected], abs=1e-5)
 
 
+def test_many_descriptions_are_encoded_in_portions(
+    pipe: RelationExtractionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = pipe.fit(descriptions=DESCRIPTIONS).prototypes
+    monkeypatch.setattr("tkre_hf.tkre.pipeline._BATCH_SIZE", 4)
+    encoder, sizes = pipe.model.tkre, []
+    forward = encoder.forward
+    monkeypatch.setattr(
+        encoder, "forward", lambda **inputs: sizes.append(len(inputs["input_ids"])) or forward(**inputs)
+    )
+    found = pipe.fit(descriptions=DESCRIPTIONS).prototypes
+    assert sizes == [4, 2]
+    assert found is not None and expected is not None
+    torch.testing.assert_close(found.anchors, expected.anchors, atol=1e-6, rtol=0)
+
+
 def test_relations_grow_from_nothing_and_shrink_to_it(pipe: RelationExtractionPipeline) -> None:
     pipe.add("capital", description="city that rules a country")
     pipe.add("crosses", [{"text": "[E1]Kiel[/E1] spans the wide [E2]Elba[/E2] ."}])

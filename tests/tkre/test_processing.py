@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from tkre_hf.data import make_record
+from tkre_hf.data import make_record, tokenize_text
+from tkre_hf.tkre.inputs import read_input
 from tkre_hf.tkre.markers import MARKERS
 from tkre_hf.tkre.processing_tkre import CUE, ENTITY, OTHER, SPECIAL, TKREProcessor
 
@@ -144,6 +145,20 @@ def test_words_and_text_agree(processor: TKREProcessor) -> None:
     assert decoded == "[CLS] In 1901 [E2] Carla [/E2] wrote [E1] Hull [/E1] again [SEP]"
 
 
+@pytest.mark.parametrize("make", [word_piece_tokenizer, byte_level_tokenizer])
+def test_a_text_and_its_record_agree(make: Any) -> None:
+    """What is trained on and what is asked are the same tokens, a sign beside a word among them."""
+    processor = TKREProcessor(make(), max_length=128)
+    text = "Ada's (9×19mm) gun, says Kiel, is दिल्ली's."
+    spans = [(0, 3), (25, 29)]
+    tokens, _, (head, tail) = tokenize_text(text, spans)
+    asked = processor(text, head=spans[0], tail=spans[1])
+    (trained,) = processor.encode([record(tokens, head, tail)])
+    sentence = read_input({"text": text, "head": spans[0], "tail": spans[1]}, "inputs", 0)
+    assert asked["input_ids"][0].tolist() == trained["input_ids"]
+    assert sentence.records()[0]["tokens"] == tokens and "दिल्ली" in tokens
+
+
 def test_a_span_may_cut_a_word(processor: TKREProcessor) -> None:
     inputs = processor("unKiel", head=(2, 6), tail=(0, 2))
     (head_start, head_end), _ = inputs["entity_spans"][0].tolist()
@@ -217,6 +232,19 @@ def test_all_mentions_of_an_entity_are_one_unit(processor: TKREProcessor) -> Non
         "ada ada",
         "kiel",
     ]
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_name_inside_another_does_not_cut_it(processor: TKREProcessor, swap: bool) -> None:
+    words = ["Ada", "Kiel", "Lima", "met", "Kiel", ",", "ada", "kiel", "lima", "too"]
+    long, short = (0, 3), (4, 5)
+    (encoded,) = processor.encode([record(words, short, long) if swap else record(words, long, short)])
+    units: dict[int, list[int]] = {}
+    for id, unit, role in zip(encoded["input_ids"], encoded["units"], encoded["roles"], strict=True):
+        if role == ENTITY:
+            units.setdefault(unit, []).append(id)
+    found = {processor.tokenizer.decode(ids).lower().replace(" ##", "") for ids in units.values()}
+    assert found == {"ada kiel lima ada kiel lima", "kiel"}
 
 
 @pytest.mark.parametrize(

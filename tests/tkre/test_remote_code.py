@@ -18,7 +18,14 @@ from tkre_hf.tkre.configuration_tkre import AUTO_MAP
 from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification, TKREForPreTraining, TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 
-CODE_FILES = {"configuration_tkre.py", "markers.py", "modeling_parts.py", "modeling_tkre.py", "processing_tkre.py"}
+CODE_FILES = {
+    "configuration_tkre.py",
+    "markers.py",
+    "modeling_parts.py",
+    "modeling_tkre.py",
+    "processing_tkre.py",
+    "words.py",
+}
 
 CHILD = """
 import importlib.util, json, sys

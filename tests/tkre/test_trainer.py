@@ -12,7 +12,7 @@ from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
 from tkre_hf.tkre.trainer import MSLMTrainer, SCLTrainer
-from tkre_hf.tkre.training_args import MSLMTrainingArguments, SCLTrainingArguments
+from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingArguments, SCLTrainingArguments
 
 COMMON: dict[str, Any] = {
     "use_cpu": True,
@@ -106,6 +106,59 @@ def test_heads_have_a_learning_rate_of_their_own(
         assert decay == (0.0 if parameter.ndim == 1 else 0.1)
 
 
+def test_a_loaded_checkpoint_changes_no_batch(
+    model: TKREForPreTraining,
+    dataset: EncodedRecords,
+    processor: TKREProcessor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tkre_hf.tkre.sampling._NEIGHBOURHOOD", 1)  # or all of the few relations are neighbours
+    settings = {"relations_per_batch": 2, "hard_share": 1.0}
+    batches = list(scl_trainer(model, dataset, processor, tmp_path, **settings).batch_sampler())
+    resumed = scl_trainer(model, dataset, processor, tmp_path, **settings)
+    with torch.no_grad():
+        for parameter in model.parameters():  # as loading does
+            parameter.normal_()
+    assert list(resumed.batch_sampler()) == batches
+    assert list(scl_trainer(model, dataset, processor, tmp_path, **settings).batch_sampler()) != batches
+
+
+@pytest.mark.parametrize("rate", [None, 0.0])
+def test_a_head_s_learning_rate_may_be_nothing(
+    rate: float | None, model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
+) -> None:
+    groups = scl_trainer(model, dataset, processor, tmp_path, head_learning_rate=rate).create_optimizer().param_groups
+    assert {group["lr"] for group in groups} == ({1e-3} if rate is None else {1e-3, 0.0})
+
+
+def test_a_batch_that_does_not_fit_is_made_smaller(
+    model: TKREForPreTraining,
+    dataset: EncodedRecords,
+    processor: TKREProcessor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = []
+
+    def training_step(self: MSLMTrainer, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 6:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return step(self, model, inputs, *args)
+
+    step = MSLMTrainer.training_step
+    monkeypatch.setattr(MSLMTrainer, "training_step", training_step)
+    model.save_pretrained(tmp_path)
+    stage1 = TKREForMaskedSpanLM.from_pretrained(tmp_path)
+    settings = {"max_steps": 2, "per_device_train_batch_size": 8, "auto_find_batch_size": True}
+    args = MSLMTrainingArguments(output_dir=str(tmp_path), **settings, **COMMON)
+    assert MSLMTrainer(stage1, args, dataset, processor).train().global_step == 2
+    assert sizes[0] == 8 and sizes[-1] <= 6
+    with pytest.raises(ValueError, match="auto_find_batch_size can't lower a batch of relations_per_batch x sent"):
+        scl_trainer(model, dataset, processor, tmp_path, auto_find_batch_size=True)
+
+
 def test_halves_of_a_batch_are_not_a_batch(
     model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
 ) -> None:
@@ -156,3 +209,15 @@ def test_bfloat16_is_what_the_processor_has(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("tkre_hf.tkre.training_args.bf16_supported", lambda *_: True)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # the launcher has seen to it
     assert bf16() is False
+
+
+def test_checkpointed_activations_let_parameters_be_unused(tmp_path: Path) -> None:
+    for kind in (MSLMTrainingArguments, SCLTrainingArguments, RelationTrainingArguments):
+        args = kind(output_dir=str(tmp_path), use_cpu=True, gradient_checkpointing=True)
+        assert args.ddp_find_unused_parameters is True
+        assert args.gradient_checkpointing_kwargs == {"use_reentrant": False}
+        plain = kind(output_dir=str(tmp_path), use_cpu=True)
+        assert (plain.ddp_find_unused_parameters, plain.gradient_checkpointing_kwargs) == (None, None)
+    asked = {"ddp_find_unused_parameters": False, "gradient_checkpointing_kwargs": {"use_reentrant": True}}
+    args = SCLTrainingArguments(output_dir=str(tmp_path), use_cpu=True, gradient_checkpointing=True, **asked)
+    assert {name: getattr(args, name) for name in asked} == asked

@@ -19,6 +19,7 @@ from datasets.fingerprint import Hasher
 from tkre_hf.data.reading import SkippedRows, UniqueIds, checked
 from tkre_hf.data.schema import RECORD_FEATURES, Record
 from tkre_hf.errors import InvalidRowError, TkreError
+from tkre_hf.tkre import words
 
 logger = logging.getLogger(__name__)
 
@@ -183,5 +184,5 @@ def _sha256(path: Path) -> str:
 @cache
 def _readers() -> str:
     """A digest of the code that turns files into records."""
-    code = sorted(Path(__file__).parent.glob("*.py"))
+    code = [*sorted(Path(__file__).parent.glob("*.py")), Path(words.__file__)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()

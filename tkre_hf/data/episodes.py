@@ -94,7 +94,13 @@ class EpisodeDataset(Sequence[Episode]):
         self.na_rate, self.num_episodes, self.seed = na_rate, num_episodes, seed
         self.n_na = round(n_way * n_query * na_rate / (1 - na_rate))
         if na_rate and not self.n_na:
-            raise TkreError(f"na_rate {na_rate} of {n_way * n_query} queries is less than one query: raise n_query")
+            queries = n_way * n_query
+            # More than half a query is rounded to one.
+            enough = (1000 // (2 * queries + 1) + 1) / 1000
+            raise TkreError(
+                f"na_rate {na_rate} of {queries} queries is less than one query: raise it to {enough} at least, or "
+                "raise n_way or n_query"
+            )
 
         names, codes = np.unique(np.asarray(relations, dtype=np.str_), return_inverse=True)
         self.relation_names: tuple[str, ...] = tuple(names.tolist())

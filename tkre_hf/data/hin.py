@@ -31,6 +31,8 @@ from tkre_hf.errors import TkreError
 
 # A column of nodes that begins so holds numbers.
 FEATURE = "feature"
+# Tables that a network may lack.
+_OPTIONAL = ("labels", "splits", "relations")
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def read_hin(
         TkreError: A table is missing, or isn't of its format.
     """
     folder = Path(folder)
-    tables = {name: find_table(folder, name) for name in ("nodes", "edges", "labels", "splits", "relations")}
+    tables = {name: find_table(folder, name) for name in ("nodes", "edges", *_OPTIONAL)}
     for name in ("nodes", "edges"):
         if tables[name] is None:
             raise TkreError(f"{folder} holds neither {name}.csv nor {name}.parquet")
@@ -214,7 +216,7 @@ def read_links(path: str | Path, tables: HINTables) -> Links:
 
 
 def write_hin(tables: HINTables, folder: str | Path, format: str = "csv") -> None:
-    """Writes a network as :func:`read_hin` reads it.
+    """Writes a network as :func:`read_hin` reads it, in place of one that the folder may hold in this format.
 
     Args:
         tables: The network.
@@ -264,6 +266,9 @@ def write_hin(tables: HINTables, folder: str | Path, format: str = "csv") -> Non
         }
     for name, columns in written.items():
         write_table(folder / f"{name}.{format}", columns)
+    for name in set(_OPTIONAL).difference(written):
+        # An earlier network's would be read as this one's.
+        (folder / f"{name}.{format}").unlink(missing_ok=True)
 
 
 def _numbers(column: NDArray[np.float32]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,30 +90,33 @@ class Table:
             first[cell] = row
 
     def floats(self, field: str) -> NDArray[np.float32]:
-        """A column of numbers; NaN where a cell is empty.
+        """A column of numbers, with white space around them or without; NaN where a cell is empty.
 
         Raises:
             InvalidRowError: A cell is neither empty nor a finite number.
         """
-        cells = self.columns[field]
+        cells = pc.utf8_trim_whitespace(self.columns[field])
+        empty = pc.equal(cells, "")
         try:
             # An empty cell has no number, and pyarrow casts no empty text.
-            numbers = pc.if_else(pc.equal(cells, ""), None, cells).cast(pa.float64())
-            out = numbers.to_numpy(zero_copy_only=False).astype(np.float32)
-            wrong = ~np.isfinite(out) & ~pc.equal(cells, "").to_numpy(zero_copy_only=False)
+            numbers = pc.if_else(empty, None, cells).cast(pa.float64()).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid:
-            out, wrong = np.zeros(0, np.float32), np.array([not _is_number(cell) for cell in cells.to_pylist()])
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
+            # Some cell is no number to pyarrow, which doesn't say where; "+1" is none to it either.
+            numbers = np.array([_number(cell) for cell in cells.to_pylist()])
+        out = numbers.astype(np.float32)
+        wrong = np.flatnonzero(~np.isfinite(out) & ~empty.to_numpy(zero_copy_only=False))
+        if len(wrong):
+            row = int(wrong[0])
             raise self.error(row, field, f"expected a finite number or nothing, found {self.value(row, field)!r}")
         return out
 
 
-def _is_number(cell: str) -> bool:
+def _number(cell: str) -> float:
+    """What a cell says; NaN where it is no number, or one that only Python spells so: "1_0"."""
     try:
-        return cell == "" or bool(np.isfinite(float(cell)))
+        return math.nan if "_" in cell else float(cell)
     except ValueError:
-        return False
+        return math.nan
 
 
 def sorted_names(names: Sequence[str]) -> list[str]:

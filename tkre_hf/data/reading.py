@@ -9,10 +9,11 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from tkre_hf.data.schema import CharSpan, Record, make_record
 from tkre_hf.errors import InvalidRowError, TkreError
@@ -180,9 +181,17 @@ def read_bytes(path: str | Path) -> bytes:
     Raises:
         TkreError: There is no such file, or it cannot be read.
     """
+    with _opened(path) as file:
+        return file.read().removeprefix(_BOM)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """The open file, unpacked if its name ends in ``.gz``; what can't be opened or read is a TkreError."""
     try:
-        raw = Path(path).read_bytes()
-        return (gzip.decompress(raw) if Path(path).suffix == ".gz" else raw).removeprefix(_BOM)
+        file: IO[bytes] | gzip.GzipFile = gzip.open(path) if Path(path).suffix == ".gz" else Path(path).open("rb")
+        with file:
+            yield file
     except FileNotFoundError:
         raise TkreError(f"{path}: there is no such file") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -207,12 +216,21 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_json_lines(path: str | Path) -> Iterator[RowView | InvalidRowError]:
-    """Reads a file that holds one JSON object a line; blank lines don't count as rows.
+    """Reads a file that holds one JSON object a line, as the lines are asked for; blank ones don't count as rows.
 
     Yields:
         For each line its row, or the error that stands in its place.
+
+    Raises:
+        TkreError: There is no such file, or it cannot be read, which a packed one may tell only at its end.
     """
-    yield from parse_json_lines(read_bytes(path).split(b"\n"), path)
+    with closing(_lines(path)) as lines:
+        yield from parse_json_lines(lines, path)
+
+
+def _lines(path: str | Path) -> Generator[bytes, None, None]:
+    with _opened(path) as file:
+        yield from file
 
 
 def parse_json_lines(lines: Iterable[bytes], file: str | Path) -> Iterator[RowView | InvalidRowError]:
@@ -231,7 +249,8 @@ def parse_json_lines(lines: Iterable[bytes], file: str | Path) -> Iterator[RowVi
         if not raw.strip():
             continue
         try:
-            data = _parse(decode(file, line, raw))
+            # With its end an error at the end would stand in the next line.
+            data = _parse(decode(file, line, raw.removesuffix(b"\n")))
         except InvalidRowError as error:
             yield error
         except json.JSONDecodeError as error:

@@ -6,15 +6,14 @@ them, and the token spans that express it. Builders, generated samples and the m
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from datasets import Features, List, Value
 
 from tkre_hf.errors import InvalidRowError
+from tkre_hf.tkre.words import split_text
 
 Record: TypeAlias = dict[str, Any]
 CharSpan: TypeAlias = tuple[int, int]
@@ -41,14 +40,12 @@ RECORD_FEATURES = Features(
     }
 )
 
-# A word, or one character that is neither a word's nor white space: "12%" is "12", "%".
-_TOKEN = re.compile(r"\w+|[^\w\s]")
-
 
 def tokenize_text(text: str, spans: Sequence[CharSpan] = ()) -> tuple[list[str], list[CharSpan], list[CharSpan]]:
     """Splits a text into words and punctuation, so that every given character span is a whole number of tokens.
 
-    A word that a span begins or ends within is cut there ("un|known"), so no span is ever widened or clipped.
+    A word that a span begins or ends within is cut there ("un|known"), so no span is ever widened or clipped. A letter
+    keeps the marks that combine with it. The processor splits what a model is asked in the same way.
 
     Args:
         text: Any text.
@@ -62,19 +59,7 @@ def tokenize_text(text: str, spans: Sequence[CharSpan] = ()) -> tuple[list[str],
     """
     for start, end in spans:
         check_span(start, end, len(text), unit="characters")
-    cuts = sorted({0, len(text), *(edge for span in spans for edge in span)})
-    offsets = [
-        (left + match.start(), left + match.end())
-        for left, right in pairwise(cuts)
-        for match in _TOKEN.finditer(text[left:right])
-    ]
-    token_spans = []
-    for start, end in spans:
-        inside = [i for i, (left, right) in enumerate(offsets) if start <= left and right <= end]
-        if not inside:
-            raise ValueError(f"the span [{start}, {end}) holds only white space")
-        token_spans.append((inside[0], inside[-1] + 1))
-    return [text[left:right] for left, right in offsets], offsets, token_spans
+    return split_text(text, spans)
 
 
 def check_span(start: Any, end: Any, length: int, unit: str = "tokens") -> None:

@@ -78,12 +78,25 @@ def forward_records(
 
 
 @torch.inference_mode()
-def embed_anchors(model: TKREModel, processor: TKREProcessor, relations: Sequence[RelationInfo]) -> Tensor:
-    """Anchors of relations by name and description, ``(relations, projection_dim)``, unit length, on the CPU."""
+def embed_anchors(
+    model: TKREModel, processor: TKREProcessor, relations: Sequence[RelationInfo], batch_size: int = 64
+) -> Tensor:
+    """Anchors of relations by name and description, ``(relations, projection_dim)``, unit length, on the CPU.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        relations: Their names and descriptions.
+        batch_size: Descriptions encoded at once.
+    """
     model.eval()
     ids = processor.encode_anchors([info.name for info in relations], [info.description for info in relations])
-    inputs = {name: value.to(model.device) for name, value in processor.pad(ids).items()}
-    return model(**inputs).anchor_embeds.float().cpu()
+    parts = []
+    for start in range(0, len(ids), batch_size):
+        inputs = processor.pad(ids[start : start + batch_size])
+        outputs = model(**{name: value.to(model.device) for name, value in inputs.items()})
+        parts.append(outputs.anchor_embeds.float().cpu())
+    return torch.cat(parts)
 
 
 def with_samples(anchors: Tensor, samples: Tensor, labels: Sequence[int], weight: float) -> Tensor:

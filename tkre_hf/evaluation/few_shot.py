@@ -58,7 +58,7 @@ class FewShotArguments:
         default_factory=list, metadata={"help": "Labels of the relations to measure on; all of the data by default."}
     )
     relation_info: str | None = field(
-        default=None, metadata={"help": "Relation names and descriptions: pid2name.json or JSON lines."}
+        default=None, metadata={"help": "Relation names and descriptions: YAML, pid2name.json or JSON lines."}
     )
     settings: list[str] = field(
         default_factory=lambda: ["5w1s", "5w5s", "10w1s", "10w5s"],
@@ -99,7 +99,7 @@ class FewShotArguments:
     sample_weight: float = field(default=3.0, metadata={"help": "The samples' weight beside the description."})
     num_episodes: int = field(default=10_000, metadata={"help": "Episodes of each setting."})
     seed: int = field(default=0, metadata={"help": "Of the episodes; all checkpoints get the same ones."})
-    batch_size: int = field(default=64, metadata={"help": "Sentences encoded at once."})
+    batch_size: int = field(default=64, metadata={"help": "Sentences, or descriptions, encoded at once."})
     bf16: bool | None = field(default=None, metadata={"help": "Encode in bfloat16; where the processor has it."})
     output: str | None = field(default=None, metadata={"help": "JSON file that the rows are added to."})
     system: str | None = field(
@@ -205,7 +205,7 @@ class FewShotEvaluator:
             anchors = None
             if args.descriptions:
                 info = _relation_info(args, source, relations)
-                anchors = embed_anchors(self.model, self.processor, list(info.values()))
+                anchors = embed_anchors(self.model, self.processor, list(info.values()), args.batch_size)
             if samples:
                 rows = self._samples(samples, relations)
                 anchors = anchors if anchors is not None else torch.zeros(len(relations), vectors.shape[1])
@@ -309,7 +309,13 @@ def evaluate_few_shot(args: FewShotArguments) -> tuple[list[Row], dict[str, Epis
         raise TkreError(f"num_episodes is {args.num_episodes}: measure one episode at least")
     cases: list[tuple[str, float | None]] = [(setting, None) for setting in args.settings]
     cases += [(setting, rate) for setting in args.settings for rate in args.na_rates]
-    names = [setting if rate is None else f"{setting} na{round(100 * rate)}" for setting, rate in cases]
+    names = [setting if rate is None else f"{setting} na{100 * rate:.0f}" for setting, rate in cases]
+    for name in names:
+        if names.count(name) > 1:
+            raise TkreError(
+                f"settings and na_rates ask for {name!r} more than once: name each setting once, and rates that "
+                "differ in whole percent"
+            )
     reports: dict[str, list[EpisodeReport]] = {name: [] for name in names}
     summaries: list[TrainingSummary] = []
     others = None

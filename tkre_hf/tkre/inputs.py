@@ -17,7 +17,7 @@ from tkre_hf.data.schema import check_span, check_text
 from tkre_hf.errors import InvalidRowError, TkreError
 
 from .markers import ROLES
-from .processing_tkre import split_text
+from .words import split_text
 
 _TEXT, _WORDS = "text", ("words", "tokens", "token")
 _MARK = re.compile(r"\[(/?)E([12])\]|<(/?)e([12])>")
@@ -85,7 +85,7 @@ class Sentence:
             spans = [(entity.start, entity.end) for entity in pair]
             tokens: Sequence[str] = self.words or ()
             if self.words is None:
-                tokens, spans = split_text(self.text, spans)
+                tokens, _, spans = split_text(self.text, spans)
             entities = {
                 role: {"start": start, "end": end, "type": entity.type}
                 for role, (start, end), entity in zip(ROLES, spans, pair, strict=True)

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 Model = TKREForFewShotClassification | TKREForRelationClassification
 
-# Sentences encoded at once where nobody says how many.
+# Sentences, or descriptions, encoded at once where nobody says how many.
 _BATCH_SIZE = 32
 # A model that made prototypes finds their first anchor again; in half precision not to the last digit.
 _SAME_MODEL = 0.99
@@ -404,9 +404,12 @@ class RelationExtractionPipeline(ChunkPipeline):
     @torch.inference_mode()
     def _anchors(self, info: Sequence[RelationInfo]) -> Tensor:
         ids = self.processor.encode_anchors([entry.name for entry in info], [entry.description for entry in info])
-        inputs = {name: value.to(self.device) for name, value in self.processor.pad(ids).items()}
-        anchors: Tensor = self.model.tkre(**inputs).anchor_embeds
-        return anchors.cpu()
+        parts = []
+        for start in range(0, len(ids), _BATCH_SIZE):
+            inputs = self.processor.pad(ids[start : start + _BATCH_SIZE])
+            inputs = {name: value.to(self.device) for name, value in inputs.items()}
+            parts.append(self.model.tkre(**inputs).anchor_embeds.cpu())
+        return torch.cat(parts)
 
     def _few_shot(self) -> TKREForFewShotClassification:
         if isinstance(self.model, TKREForRelationClassification):

@@ -1,13 +1,12 @@
 """TKRE's processor: from words or text with a head and a tail to what the model reads.
 
-Copied beside a checkpoint together with ``markers.py``, so it imports only that, numpy, torch and transformers.
+Copied beside a checkpoint together with ``markers.py`` and ``words.py``, so it imports only these, numpy, torch and
+transformers.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from .markers import ROLES, get_marker
+from .words import split_text
 
 # What a token is to masked span language modeling; SPECIAL tokens and markers are never masked.
 SPECIAL, OTHER, ENTITY, CUE = range(4)
@@ -238,7 +238,8 @@ class TKREProcessor(ProcessorMixin):
         """Makes padded model inputs of one sentence or of several.
 
         Args:
-            text: Text, in which ``head`` and ``tail`` are character spans, end exclusive; or a list of texts.
+            text: Text, in which ``head`` and ``tail`` are character spans, end exclusive; or a list of texts. It is
+                split as ``tkre_hf.data.tokenize_text`` does.
             words: Instead of text a list of words, in which they are word spans; or a list of such lists.
             head: The head's span, or for several sentences a list of spans. ``tail`` likewise.
             head_type: The head's type, or a list of types; only typed markers show it. ``tail_type`` likewise.
@@ -277,7 +278,7 @@ class TKREProcessor(ProcessorMixin):
                     )
             tokens = list(sentence)
             if text is not None:
-                tokens, spans = split_text(sentence, spans)
+                tokens, _, spans = split_text(sentence, spans)
             entities = {
                 role: {"start": start, "end": end, "type": columns[f"{role}_type"][i]}
                 for role, (start, end) in zip(ROLES, spans, strict=True)
@@ -312,21 +313,6 @@ class TKREProcessor(ProcessorMixin):
 TKREProcessor.register_for_auto_class()
 
 
-def split_text(text: str, spans: Sequence[Any]) -> tuple[list[str], list[tuple[int, int]]]:
-    """Splits text at white space and at the spans' edges: the words, and the spans counted in words."""
-    cuts = sorted({0, len(text), *(edge for span in spans for edge in span)})
-    words, starts = [], []
-    for left, right in pairwise(cuts):
-        for match in re.finditer(r"\S+", text[left:right]):
-            words.append(match[0])
-            starts.append(left + match.start())
-    edges = np.searchsorted(starts, [list(span) for span in spans])
-    for (start, end), (first, last) in zip(spans, edges, strict=True):
-        if first == last:
-            raise ValueError(f"the span [{start}, {end}) holds only white space")
-    return words, [(int(first), int(last)) for first, last in edges]
-
-
 def _mask_plan(
     tokens: Sequence[str], spans: Sequence[tuple[int, int]], cues: Sequence[tuple[int, int]]
 ) -> tuple[list[int], list[int]]:
@@ -350,7 +336,8 @@ def _mask_plan(
         first, second = sorted(spans)
         assign(first[1], second[0], CUE, None)
     folded = [token.casefold() for token in tokens]
-    for role, (start, end) in enumerate(spans):
+    # The longer name last: "York" would cut "New York City" in two, and one part would give the other away.
+    for role, (start, end) in sorted(enumerate(spans), key=lambda entity: entity[1][1] - entity[1][0]):
         name = folded[start:end]
         for i in range(len(folded) - len(name) + 1):
             if folded[i] == name[0] and folded[i : i + len(name)] == name:

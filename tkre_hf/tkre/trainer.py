@@ -64,7 +64,8 @@ class _StageTrainer(CardTrainer):
             for name, parameter in given.named_parameters():
                 if parameter.requires_grad:
                     groups[".encoder." in f".{name}", name in decays].append(parameter)
-            head_rate = self.args.head_learning_rate or self.args.learning_rate
+            head_rate = self.args.head_learning_rate
+            head_rate = self.args.learning_rate if head_rate is None else head_rate
             self.optimizer = optimizer_class(
                 [
                     {
@@ -84,6 +85,12 @@ class _StageTrainer(CardTrainer):
                 logs[name] = round(torch.stack(values).mean().item(), 4)
             self._parts.clear()
         super().log(logs, *args, **kwargs)
+
+    def _length_batch_sampler(self) -> LengthBatchSampler:
+        rank, world_size = self._world
+        # Else the arguments' size, for transformers 4 goes on with a checkpoint's, whatever the processes are now.
+        size = self._train_batch_size if self.args.auto_find_batch_size else self.args.train_batch_size
+        return LengthBatchSampler(self.train_dataset.lengths, size * world_size, self.args.seed, rank, world_size)
 
     @property
     def _world(self) -> tuple[int, int]:
@@ -122,9 +129,7 @@ class MSLMTrainer(_StageTrainer):
         )
 
     def batch_sampler(self) -> LengthBatchSampler:
-        rank, world_size = self._world
-        batch_size = self.args.train_batch_size * world_size
-        return LengthBatchSampler(self.train_dataset.lengths, batch_size, self.args.seed, rank, world_size)
+        return self._length_batch_sampler()
 
 
 class RelationTrainer(_StageTrainer):
@@ -161,9 +166,7 @@ class RelationTrainer(_StageTrainer):
         )
 
     def batch_sampler(self) -> LengthBatchSampler:
-        rank, world_size = self._world
-        batch_size = self.args.train_batch_size * world_size
-        return LengthBatchSampler(self.train_dataset.lengths, batch_size, self.args.seed, rank, world_size)
+        return self._length_batch_sampler()
 
 
 class SCLTrainer(_StageTrainer):
@@ -199,6 +202,11 @@ class SCLTrainer(_StageTrainer):
                 "gradient_accumulation_steps must be 1: the negatives are the batch's own, so two half batches are "
                 "not one; use more processes, or gradient_checkpointing"
             )
+        if args.auto_find_batch_size:
+            raise ValueError(
+                "auto_find_batch_size can't lower a batch of relations_per_batch x sentences_per_relation sentences: "
+                "lower one of these, or use more processes, or gradient_checkpointing"
+            )
         if args.within_class_shrinkage is not None:
             if args.within_class_shrinkage < 0 or args.within_class_sentences < 2:
                 raise ValueError(
@@ -223,6 +231,9 @@ class SCLTrainer(_StageTrainer):
         )
         # The loss is a mean already, of the global batch: the Trainer has nothing to divide it by.
         self.model_accepts_loss_kwargs = False
+        if args.hard_share:
+            # Now, for ``train`` loads a checkpoint before it asks for the batches.
+            self._anchor_similarity()
 
     def batch_sampler(self) -> RelationBatchSampler:
         rank, world_size = self._world

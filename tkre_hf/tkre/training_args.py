@@ -52,6 +52,23 @@ class TKRETrainingArguments(TrainingArguments):
         if hasattr(TrainingArguments, "warmup_ratio") and 0 < self.warmup_steps < 1:
             self.warmup_ratio, self.warmup_steps = self.warmup_steps, 0
         super().__post_init__()
+        if self.gradient_checkpointing:
+            self._checkpoint_activations()
+
+    def _checkpoint_activations(self) -> None:
+        """Lets several processes checkpoint activations, though a step may leave a parameter unused.
+
+        transformers then has DDP expect them all, which only checkpointing that re-enters autograd needs. Nothing is
+        set where nothing is checkpointed: a setting that has no effect would make a run another one.
+        """
+        if self.ddp_find_unused_parameters is None:
+            self.ddp_find_unused_parameters = True
+        given = self.gradient_checkpointing_kwargs
+        if given is None or isinstance(given, dict):
+            self.gradient_checkpointing_kwargs = {"use_reentrant": False, **(given or {})}
+            # What transformers 5 calls it.
+            if hasattr(self, "activation_checkpointing_kwargs"):
+                self.activation_checkpointing_kwargs = self.gradient_checkpointing_kwargs
 
 
 @dataclass
