@@ -27,7 +27,8 @@ from tkre_hf.data import load_records
 from tkre_hf.evaluation.kshot import Predictions
 from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
-from tkre_hf.kshot import KShotArguments, run_chain
+from tkre_hf.kshot import KShotResult, run_chain
+from tkre_hf.kshot_reproduction import SYSTEMS, ReproduceKShotArguments, chain_arguments
 from tkre_hf.training import resolve_backbone
 
 PEER = Path(__file__).with_name("setfit_peer.py")
@@ -41,8 +42,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "5 iterations": {"num_iterations": 5},
 }
 
-# Ours is fine-tuned with the defaults.
-FINETUNE: dict[str, Any] = {"save_strategy": "no", "disable_tqdm": True}
+# Ours that know of the relations what SetFit does or what they are called, and no language model's samples.
+OURS = ("plain fine-tuning", "+ FewRel", "+ FewRel, stage 2 on the rows")
 
 
 @dataclass
@@ -53,7 +54,7 @@ class BenchmarkArguments:
         default_factory=lambda: os.environ.get("TKRE_DATA_DIR", ""), metadata={"help": "Folder of the real data."}
     )
     checkpoint: str | None = field(
-        default=None, metadata={"help": "Stage 2's checkpoint, for the row that starts from it; none: no such row."}
+        default=None, metadata={"help": "Stage 2's checkpoint, for the rows that start from it; none: no such rows."}
     )
     backbone: str = field(default="minilm", metadata={"help": "The encoder that all start from."})
     k: list[int] = field(default_factory=lambda: [8, 16, 32], metadata={"help": "Rows of each relation."})
@@ -117,20 +118,12 @@ def run_setfit(
     return Predictions(ids, gold, tuple(answer["predicted"]), "Other"), answer
 
 
-def run_ours(args: BenchmarkArguments, split: Path, test: Path, seed: int, checkpoint: str | None) -> Any:
-    """Fine-tunes ours on the same rows."""
-    chain = KShotArguments(
-        train=str(split),
-        test=str(test),
-        na_label="Other",
-        relation_info=str(ROOT / "recipes" / "configs" / "semeval_relations.yaml"),
-        checkpoint=checkpoint,
-        backbone=args.backbone,
-        finetune=FINETUNE,
-        seed=seed,
-        output_dir=args.work_dir,
+def run_ours(args: BenchmarkArguments, name: str, k: int, split: int) -> KShotResult:
+    """Trains one of ours as docs/results/kshot.md has it."""
+    reproduction = ReproduceKShotArguments(
+        args.data_dir, args.checkpoint or "", work_dir=args.work_dir, recipes=str(ROOT / "recipes")
     )
-    return run_chain(chain)
+    return run_chain(replace(chain_arguments(SYSTEMS[name], k, split, reproduction), backbone=args.backbone))
 
 
 def main() -> None:
@@ -149,22 +142,13 @@ def main() -> None:
             split = semeval / "kshot" / f"{k}-{seed}" / "train.txt"
             common = Row("kshot_vs_setfit", "", f"k{k} split {seed}", "micro_f1", 0.0, n=len(test_rows), seeds=[seed])
             common = replace(common, command=command(), machine=f"{machine()}, {args.threads} threads")
-            starts = {"plain": None, **({"from FewRel": args.checkpoint} if args.checkpoint else {})}
-            for name, checkpoint in starts.items():
+            for name in OURS if args.checkpoint else OURS[:1]:
                 with quiet_libraries():
-                    result = run_ours(args, split, test, seed, checkpoint)
+                    result = run_ours(args, name, k, seed)
+                assert result.predictions is not None
                 f1 = round(result.predictions.scores()["micro_f1"], 2)
-                knowledge = "descriptions" if checkpoint else "none"
-                rows.append(
-                    replace(
-                        common,
-                        system=f"tkre_hf, {name}",
-                        value=f1,
-                        knowledge=knowledge,
-                        minutes=result.minutes,
-                        versions=versions(),
-                    )
-                )
+                ours = replace(common, system=f"tkre_hf, {name}", value=f1, minutes=result.minutes)
+                rows.append(replace(ours, knowledge=SYSTEMS[name].knowledge, versions=versions()))
                 print(f"k = {k}, split {seed}: {rows[-1].system}: {f1} in {result.minutes:.1f} minutes", flush=True)
             for name in args.settings:
                 train_rows = list(load_records(str(split)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from tkre_hf.data import load_sample
 from tkre_hf.evaluation.episodes import embed_records, evaluate_episodes
 from tkre_hf.evaluation.report import read_rows
+from tkre_hf.kshot import KShotArguments
 from tkre_hf.tkre.losses import IRRELEVANT, POSITIVE, relation_contrastive_loss, span_contrastive_loss
 from tkre_hf.tkre.modeling_parts import unit
 from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification
@@ -229,9 +231,14 @@ def test_a_peer_reads_the_same_rows_and_is_scored_alike(
     monkeypatch.setattr(sys, "argv", ["kshot_vs_setfit.py", *options, "--output", str(output)])
     module = load("kshot_vs_setfit")
     monkeypatch.setattr(module, "PEER", peer)
-    monkeypatch.setattr(
-        module, "FINETUNE", {**module.FINETUNE, "max_steps": 1, "max_length": 64, "use_cpu": True, "bf16": False}
-    )
+    original = module.chain_arguments
+
+    def tiny(*args: Any) -> KShotArguments:
+        chain = original(*args)
+        tiny = {"max_steps": 1, "max_length": 64, "use_cpu": True, "bf16": False}
+        return replace(chain, finetune={**chain.finetune, **tiny})
+
+    monkeypatch.setattr(module, "chain_arguments", tiny)
     module.main()
     job = json.loads(asked.read_text())
     assert job["texts"][0] == "[E1] Ada0 [/E1] causes [E2] the port [/E2] ."
@@ -239,9 +246,9 @@ def test_a_peer_reads_the_same_rows_and_is_scored_alike(
     rows = {(row.benchmark, row.system): row for row in read_rows(output)}
     found = rows["kshot_vs_setfit", "SetFit, 20 iterations, cut to 3 steps of 4,896"]
     assert found.value == 100 and found.minutes == 0.5 and found.n == 6 and found.versions == {"setfit": "0"}
-    ours = rows["kshot_vs_setfit", "tkre_hf, plain"]
+    ours = rows["kshot_vs_setfit", "tkre_hf, plain fine-tuning"]
     assert 0 <= ours.value <= 100 and ours.knowledge == "none"
-    assert rows["kshot_vs_setfit_minutes", "tkre_hf, plain"].value >= 0
+    assert rows["kshot_vs_setfit_minutes", "tkre_hf, plain fine-tuning"].value >= 0
 
 
 def test_runtimes_write_their_rows(
