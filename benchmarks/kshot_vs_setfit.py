@@ -62,6 +62,7 @@ class BenchmarkArguments:
     settings: list[str] = field(
         default_factory=lambda: list(SETTINGS), metadata={"help": f"Of SetFit: {', '.join(SETTINGS)}."}
     )
+    peer: bool = field(default=True, metadata={"help": "Train SetFit; no: ours alone."})
     max_steps: int = field(
         default=-1,
         metadata={"help": "Cut settings of SetFit with more steps to so many; -1: none, which takes hours."},
@@ -133,7 +134,7 @@ def main() -> None:
         print("skipped: reads real data; give its folder with --data_dir, or in the variable TKRE_DATA_DIR")
         return
     torch.set_num_threads(args.threads)
-    python = setfit_python(args)
+    python = setfit_python(args) if args.peer else ""
     test = semeval / "test.txt"
     test_rows = list(load_records(str(test)))
     for k in args.k:
@@ -150,7 +151,7 @@ def main() -> None:
                 ours = replace(common, system=f"tkre_hf, {name}", value=f1, minutes=result.minutes)
                 rows.append(replace(ours, knowledge=SYSTEMS[name].knowledge, versions=versions()))
                 print(f"k = {k}, split {seed}: {rows[-1].system}: {f1} in {result.minutes:.1f} minutes", flush=True)
-            for name in args.settings:
+            for name in args.settings if args.peer else ():
                 train_rows = list(load_records(str(split)))
                 predictions, answer = run_setfit(args, python, train_rows, test_rows, {"seed": seed, **SETTINGS[name]})
                 f1, minutes = round(predictions.scores()["micro_f1"], 2), round(answer["minutes"], 2)
