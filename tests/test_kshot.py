@@ -187,6 +187,12 @@ def test_how_hard_is_asked_changes_no_knowledge(arguments: KShotArguments, train
     assert run_chain(replace(arguments, stage0=harder, stage1=None, stage2=None)) == first and not trained
     fewer = {**(arguments.stage0 or {}), "add_k": 1}
     assert run_chain(replace(arguments, stage0=fewer, stage1=None, stage2=None)).train_file != first.train_file
+    # Where no model is named, it is the server that says which one answers.
+    folders = []
+    for model, port in (("m", 1), ("m", 2), (None, 1), (None, 2)):
+        asked = {**(arguments.stage0 or {}), "model": model, "base_url": f"http://127.0.0.1:{port}"}
+        folders.append(run_chain(replace(arguments, stage0=asked, stage1=None, stage2=None)).train_file)
+    assert folders[0] == folders[1] and len(set(folders)) == 3
 
 
 def test_knowledge_that_was_merged_before_is_no_labelled_row(arguments: KShotArguments, tmp_path: Path) -> None:
@@ -198,6 +204,10 @@ def test_knowledge_that_was_merged_before_is_no_labelled_row(arguments: KShotArg
     assert {row.knowledge for row in read_rows(result.classifier / FIGURES)} == {"synthetic"}
     with pytest.raises(TkreError, match="holds a language model's explanations or samples"):
         run_chain(replace(given, k=2))
+    # Samples alone are what there is to draw from.
+    rows = [line for line in merged.read_text().splitlines(keepends=True) if '"source": "scdg"' in line]
+    merged.write_text("".join(rows))
+    assert run_chain(replace(given, k=2)).summary.stages[-1]["sentences"] == 12
 
 
 def test_a_test_that_was_interrupted_is_done_again(arguments: KShotArguments, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tkre_hf.hub.facts import OF_WEIGHTS
+from tkre_hf.hub.folder import FILES_AT_HOME
 from tkre_hf.hub.marks import CARD, CARD_BESIDE
 
 # What is said of a checkpoint or taught to it afterwards, and is no part of it.
@@ -31,6 +32,10 @@ def by_content(settings: Mapping[str, Any], named: Iterable[str]) -> dict[str, A
     return found
 
 
+def _is_content(name: str) -> bool:
+    return name not in _NOT_CONTENT and not FILES_AT_HOME.fullmatch(name)
+
+
 def file_digest(path: Path) -> str:
     """Of a file's content, or a folder's files; of a name that is neither (a Hub id, a published data set), itself.
 
@@ -39,6 +44,6 @@ def file_digest(path: Path) -> str:
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     if path.is_dir():
-        files = sorted(file for file in path.glob("*") if file.is_file() and file.name not in _NOT_CONTENT)
+        files = sorted(file for file in path.glob("*") if file.is_file() and _is_content(file.name))
         return digest([(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files])
     return str(path)

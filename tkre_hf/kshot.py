@@ -29,10 +29,11 @@ from tkre_hf.evaluation import report
 from tkre_hf.evaluation.kshot import Predictions, load_classifier, predict
 from tkre_hf.evaluation.report import Row, command, machine, versions
 from tkre_hf.finetuning import average_classifiers, train_relations
-from tkre_hf.hub.facts import FIGURES
+from tkre_hf.hub.facts import FIGURES, weights_digest
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
 from tkre_hf.knowledge.cli import generate_training_set
+from tkre_hf.knowledge.journal import write_atomically
 from tkre_hf.knowledge.merge import write_rows
 from tkre_hf.knowledge.settings import Stage0Arguments
 from tkre_hf.places import without_folders
@@ -56,6 +57,8 @@ from tkre_hf.training_data import (
 logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.jsonl"
+# Beside what was published; like all such files it stays at home.
+_PUBLISHED = ".published"
 
 _FINETUNING = (RelationStageArguments, RelationTrainingArguments)
 
@@ -69,11 +72,9 @@ _WITHOUT_EFFECT = frozenset(
 )
 
 
-# Settings of stage 0 that say where and how hard is asked, and change no answer: a run that stopped at one of them
-# goes on under another.
-_HOW_TO_ASK = frozenset(
-    "output base_url stream concurrency max_tries retries timeout max_requests max_tokens dry_run".split()
-)
+# Settings of stage 0 that say how hard is asked, and change no answer: a run that stopped at one of them goes on under
+# another. So does the server's address, where it isn't what says which model answers.
+_HOW_TO_ASK = frozenset("output stream concurrency max_tries retries timeout max_requests max_tokens dry_run".split())
 
 
 @dataclass
@@ -143,8 +144,15 @@ def run_chain(args: KShotArguments) -> KShotResult:
     """Makes what of the chain isn't there yet.
 
     Raises:
-        TkreError: A setting or a row is wrong, or nobody answers.
+        TkreError: A setting or a row is wrong, nobody answers, or the Hub doesn't take what is to be published.
     """
+    chain, result = _run(args)
+    chain.publish()
+    return result
+
+
+def _run(args: KShotArguments) -> tuple[_Chain, KShotResult]:
+    """The chain but for what is published."""
     if not args.train:
         raise TkreError("no rows: say what to train on, such as --train data/semeval2010/kshot/8-1/train.txt")
     _check_averaged(args)
@@ -162,8 +170,7 @@ def run_chain(args: KShotArguments) -> KShotResult:
     before = training_summary(args.checkpoint) if args.checkpoint is not None else None
     minutes = summary.minutes - (before.minutes if before is not None else 0.0)
     predictions = chain.test(classifier) if args.test is not None else None
-    chain.publish()
-    return KShotResult(classifier, Path(chain.train_file), summary, round(minutes, 2), predictions)
+    return chain, KShotResult(classifier, Path(chain.train_file), summary, round(minutes, 2), predictions)
 
 
 def _check_averaged(args: KShotArguments) -> None:
@@ -187,11 +194,13 @@ def report_chain(args: KShotArguments) -> KShotResult:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("tkre_hf").setLevel(logging.INFO if state.is_local_main_process else logging.ERROR)
     with quiet_libraries():
-        result = run_chain(args)
+        chain, result = _run(args)
     if state.is_main_process:
         print(f"the classifier is in {result.classifier}, after {result.minutes:g} minutes of training")
         if result.predictions is not None:
             print(f"\n{args.test}: {len(result.predictions.gold)} rows\n\n{result.predictions.to_markdown()}")
+    with quiet_libraries():
+        chain.publish()
     return result
 
 
@@ -215,8 +224,9 @@ class _Chain:
         """Loads the labelled rows, and draws K of each relation where that is asked for."""
         args = self.args
         records = self._load(args.train, "train")
-        # A training set that `tkre generate merge` left holds them already.
-        self.has_samples = any(source != "gold" for source in records["source"])
+        # A training set that `tkre generate merge` left holds them already; samples alone are labelled rows like any.
+        sources = set(records["source"])
+        self.has_samples = len(sources) > 1 or "edkg" in sources
         if args.k is not None and self.has_samples:
             raise TkreError(
                 f"k is {args.k}, but {args.train} holds a language model's explanations or samples beside labelled "
@@ -243,7 +253,20 @@ class _Chain:
         given = {**defaults, **({"exclude": [args.test]} if args.test and Path(args.test).exists() else {})}
         (stage0,) = parse_settings(Stage0Arguments, {**given, **settings}, "stage0")
         settings = {name: value for name, value in asdict(stage0).items() if name not in _HOW_TO_ASK}
-        named = ("train", "recorded", "relations", "exclude", "consistency", "prompt", "explanation_prompt")
+        if stage0.model is not None:
+            del settings["base_url"]
+        # A run goes on under the retriever of the same name alone, so both count.
+        settings["retrieved_by"] = stage0.retriever
+        named = (
+            "train",
+            "recorded",
+            "relations",
+            "exclude",
+            "consistency",
+            "retrieved_by",
+            "prompt",
+            "explanation_prompt",
+        )
         folder = self._folder("knowledge", by_content(settings, named))
         if self.state.is_main_process:
             # Answers that are there already are not asked for again.
@@ -317,7 +340,15 @@ class _Chain:
         """
         if self.state.is_main_process:
             for training, folder in self.to_publish:
+                # What was published and hasn't changed since is the Hub's, and may have been changed there.
+                figures = folder / FIGURES
+                told = [training.hub_model_id, training.hub_revision, weights_digest(folder)]
+                told.append(figures.read_text("utf-8") if figures.exists() else None)
+                mark = folder / _PUBLISHED
+                if not training.push_to_hub or (mark.exists() and mark.read_text("utf-8") == digest(told)):
+                    continue
                 push_trained(training, folder)
+                write_atomically(mark, digest(told))
         self.state.wait_for_everyone()
 
     def _report(self, classifier: Path, found: Predictions) -> None:
@@ -371,7 +402,7 @@ class _Chain:
         # Published at the end, when figures stand in the card, and by the next run where that failed.
         self.to_publish.append((copy(training), folder))
         training.push_to_hub = False
-        if settings.get("bf16") is not None:
+        if name == "classifier" and settings.get("bf16") is not None:
             self.bf16 = bool(training.bf16)
         if not (folder / TRAINING_DATA).exists():
             logger.info("%s: training, in %s", name, folder)

@@ -10,9 +10,11 @@ from pathlib import Path
 # Options whose values are secrets.
 _NAME = r"(hub[_-]token|hf[_-]token|api[_-]?key|password|secret)"
 _SECRET = re.compile(rf"--(.*[._-])?{_NAME}|--(.*\.)?token", re.I)
-# Such a setting within a word, as in `{"hub_token": "…"}` or `{hub_token: …}`.
+# Such a setting within a word: `{"hub_token": "…"}`, `{hub_token: …}` or `hub_token=…`. What isn't marked so is prose.
 _SETTING = re.compile(
-    rf"(?<![\w-])(?P<name>[\"']?{_NAME}[\"']?\s*[:=]\s*)(?:(?P<quote>[\"'])[^\"']*(?P=quote)|[^\s,}}]+)", re.I
+    rf"(?P<name>[\"']{_NAME}[\"']\s*[:=]\s*|(?<![\w-]){_NAME}\s*=\s*|(?<=\{{){_NAME}:\s*)"
+    r"(?:(?P<quote>[\"'])[^\"']*(?P=quote)|[^\s,{}\[]+)",
+    re.I,
 )
 # A folder's place within a word, such as in `{"path": "/home/me/rows"}`; an address such as https://… is none.
 _INNER = re.compile(r"(?<=[\s=,:;\"'(\[{])/(?=[^\s/])[^\s=,:;\"')\]}]*")

@@ -13,6 +13,7 @@ from huggingface_hub import DatasetCard
 from tkre_hf.cli import main
 from tkre_hf.errors import TkreError
 from tkre_hf.hub.publish import PushArguments, collect
+from tkre_hf.knowledge.report import RunReport
 
 from .conftest import write_knowledge
 from .server import USER, Hub
@@ -74,12 +75,19 @@ def test_settings_of_a_run_name_no_folder(knowledge: Path) -> None:
 
 
 def test_what_was_refused_names_no_folder(knowledge: Path) -> None:
-    told = {"failures": {"k": "refused: /home/me/answers.jsonl holds no further sample", "u": "http://me:pw@host/v1"}}
-    (knowledge / "samples" / "report.json").write_text(json.dumps(told))
-    content = collect(PushArguments(str(knowledge), "ada/k", "dataset")).files["samples/report.json"]
-    assert isinstance(content, bytes)
-    said = json.loads(content)["failures"]
-    assert said == {"k": "refused: answers.jsonl holds no further sample", "u": "http://host/v1"}
+    # Relations may look like places and settings, and are neither.
+    counts = {("/location/capital", "accepted"): 3, ("/people/capital", "accepted"): 2, ("secret", "accepted"): 1}
+    failures = ["capital: refused: /home/me/answers.jsonl is empty", "secret: http://me:pw@host/v1 is down"]
+    RunReport(counts, {}, failures, "/home/me/full is full").write(knowledge / "samples")
+    before = json.loads((knowledge / "samples" / "report.json").read_text())
+    files = collect(PushArguments(str(knowledge), "ada/k", "dataset")).files
+    table, text = files["samples/report.json"], files["samples/report.md"]
+    assert isinstance(table, bytes) and isinstance(text, bytes)
+    said = ["capital: refused: answers.jsonl is empty", "secret: http://host/v1 is down"]
+    assert json.loads(table) == {**before, "failures": said, "stopped": "full is full"}
+    assert "| /location/capital | 3 |" in text.decode() and text.decode().endswith(
+        f"- no answer: {said[0]}\n- no answer: {said[1]}\n- stopped: full is full\n"
+    )
 
 
 def test_a_single_run(knowledge: Path) -> None:

@@ -539,6 +539,31 @@ def test_what_could_not_be_published_is_published_by_the_next_run(
     # With what it was tested by.
     assert files["results.json"] == (classifier / "results.json").read_bytes()
     assert b"micro_f1" in files["README.md"]
+    # What the Hub has is not sent again, until there is more to tell.
+    calls = len(hub.calls)
+    run_chain(chain)
+    assert len(hub.calls) == calls
+    (tmp_path / "other.jsonl").write_text("".join(Path(sources).read_text().splitlines(keepends=True)[::2]))
+    run_chain(replace(chain, test=str(tmp_path / "other.jsonl")))
+    assert len(hub.repos["models", "ada/kshot"].messages) == 2
+
+
+def test_a_chain_that_is_not_published_has_its_result_told(
+    corpus_files: tuple[Path, Path],
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    hub: Hub,
+    online: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    online(hub.url)
+    hub.faults["/commit/"] = (503, {"error": "try later"})
+    words = ["--train", str(corpus_files[0]), "--test", str(corpus_files[0]), "--checkpoint", str(trained[1])]
+    words += ["--output_dir", str(tmp_path), "--finetune.push_to_hub", "--finetune.max_length", "64"]
+    words += [word for name, value in QUICK.items() for word in (f"--finetune.{name}", str(value))]
+    assert main(["train", "kshot", *words, "--finetune.hub_token", TOKEN]) == 2
+    told = capsys.readouterr()
+    assert "micro_f1: " in told.out and "push again later" in told.err
 
 
 def test_figures_that_are_kept_name_no_folder_and_no_secret(checkpoint: Path, tmp_path: Path) -> None:

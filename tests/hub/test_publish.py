@@ -16,6 +16,8 @@ import pytest
 import torch
 from huggingface_hub import CommitOperationAdd, ModelCard
 from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from safetensors.torch import load_file, save_file
 
 from tkre_hf.cli import main
 from tkre_hf.errors import TkreError
@@ -34,7 +36,6 @@ class FakeApi:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.private = private
         self.card = card
-        self.there: list[str] = []
 
     def whoami(self) -> dict[str, Any]:
         self.calls.append(("whoami", {}))
@@ -47,8 +48,8 @@ class FakeApi:
     def repo_info(self, repo_id: str, **given: Any) -> SimpleNamespace:
         return SimpleNamespace(private=self.private)
 
-    def list_repo_files(self, repo_id: str, **given: Any) -> list[str]:
-        return self.there
+    def list_repo_tree(self, repo_id: str, **given: Any) -> list[RepoFile]:
+        return []
 
     def create_branch(self, repo_id: str, **given: Any) -> None:
         self.calls.append(("create_branch", {"repo_id": repo_id, **given}))
@@ -327,7 +328,11 @@ def test_by_the_hub_s_own_routes(
 
 
 def test_what_was_of_the_weights_before_goes_with_them(
-    checkpoint: Path, corpus_files: tuple[Path, Path], hub: Hub, online: Callable[[str], None]
+    checkpoint: Path,
+    corpus_files: tuple[Path, Path],
+    hub: Hub,
+    online: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     online(hub.url)
     assert main(["relations", "fit", "--model", str(checkpoint), "--relation_info", str(corpus_files[1])]) == 0
@@ -337,8 +342,15 @@ def test_what_was_of_the_weights_before_goes_with_them(
     assert taught <= files["main"].keys()
     for name in taught:
         (checkpoint / name).unlink()
-    assert main(["push", str(checkpoint), "my-model", "--revision", "v2"]) == 0
+    # The same weights from a folder that knows of no relations.
+    assert main(["push", str(checkpoint), "my-model", "--revision", "v2", "--license", "mit"]) == 0
+    assert taught <= files["v2"].keys()
+    weights = load_file(checkpoint / "model.safetensors")
+    save_file({name: value / 2 for name, value in weights.items()}, checkpoint / "model.safetensors", {"format": "pt"})
+    with caplog.at_level("WARNING"):
+        assert main(["push", str(checkpoint), "my-model", "--revision", "v2"]) == 0
     assert not taught & files["v2"].keys() and "model.safetensors" in files["v2"]
+    assert "prototypes.safetensors, relations.json of ada/my-model were of other weights" in caplog.text
     assert taught <= files["main"].keys()
 
 

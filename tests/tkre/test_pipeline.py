@@ -274,6 +274,8 @@ def test_prototypes_of_another_model_are_refused(pipe: RelationExtractionPipelin
         load(checkpoint)
     anew = load_pipeline(str(checkpoint), with_relations=False)
     assert anew.fit(descriptions=DESCRIPTIONS).relations == [*DESCRIPTIONS]
+    anew.save_pretrained(checkpoint.parent / "anew")
+    assert "with_relations" not in (checkpoint.parent / "anew" / "tokenizer_config.json").read_text()
     save_file({**tensors, "prototypes": tensors["prototypes"][:-1]}, path)
     with pytest.raises(TkreError, match="names 6 relations, but .* has 5"):
         load(checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tkre_hf.data.reading import read_json, read_json_lines
 from tkre_hf.errors import InvalidRowError, TkreError
 from tkre_hf.evaluation.report import markdown
 from tkre_hf.hub.marks import marked
-from tkre_hf.places import without_folders
+from tkre_hf.places import published_text, without_folders
 
 _TEMPLATE = Path(__file__).with_name("dataset_card_template.md")
 
@@ -22,6 +23,7 @@ _TEMPLATE = Path(__file__).with_name("dataset_card_template.md")
 # answers, refusals and journal stay at home.
 RECORDS, FILTERED, TRAIN = "records.jsonl", "consistent.jsonl", "train.jsonl"
 _ABOUT = ("run.json", "report.json", "report.md")
+_REASON = re.compile(r"^- (no answer|stopped): ", re.M)
 _KINDS = {"explanations": "explanations of labelled rows (EDKG)", "samples": "samples of relations (SCDG)"}
 
 
@@ -131,6 +133,28 @@ def render_dataset(name: str, knowledge: Knowledge, licence: str | None) -> str:
         licence=f"{licence}." if licence else "Not stated: whoever publishes these rows has to say it.",
     )
     return marked(re.sub(r"\n{3,}", "\n\n", str(card)))
+
+
+def published_report(path: Path) -> str:
+    """A run's report without the folders and addresses that its reasons may name; its counts stay.
+
+    Raises:
+        TkreError: It is no report.
+    """
+    if path.suffix == ".json":
+        report = read_json(path)
+        if not isinstance(report, dict):
+            raise TkreError(f"{path} holds no report of a run: move it away")
+        for name in ("failures", "notes"):
+            if isinstance(report.get(name), list):
+                report[name] = [published_text(str(reason)) for reason in report[name]]
+        if isinstance(report.get("stopped"), str):
+            report["stopped"] = published_text(report["stopped"])
+        return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    text = path.read_text("utf-8")
+    first = _REASON.search(text)  # they come last
+    start = first.start() if first is not None else len(text)
+    return text[:start] + published_text(text[start:])
 
 
 def without_places(run: dict[str, Any]) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def read_facts(
     )
 
 
-def _weights_digest(folder: Path) -> str | None:
+def weights_digest(folder: Path) -> str | None:
     """Of the weights in a folder; ``None`` where there are none."""
     digests = [
         (file.name, sha256(file.read_bytes()).hexdigest())
@@ -183,9 +183,9 @@ def new_weights(folder: str | Path, here: bool = True) -> Iterator[None]:
         here: Whether this process is the one that writes them.
     """
     folder = Path(folder)
-    before = _weights_digest(folder) if here else None
+    before = weights_digest(folder) if here else None
     yield
-    if before is not None and before != _weights_digest(folder):
+    if before is not None and before != weights_digest(folder):
         for name in OF_WEIGHTS:
             (folder / name).unlink(missing_ok=True)
 

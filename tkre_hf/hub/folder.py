@@ -16,7 +16,7 @@ from tkre_hf.hub.pickles import PICKLE, pickle_in
 # Left at home, for they are no part of a model: where training can be gone on from, logs, what was predicted, and what
 # tells where and on which machine it was trained (codecarbon's table has the place).
 _FOLDERS_AT_HOME = re.compile(r"checkpoint-\d+|runs|wandb|__pycache__|\..*")
-_FILES_AT_HOME = re.compile(
+FILES_AT_HOME = re.compile(
     rf"(?!\.env)\..*|.*-predictions\.jsonl|.*\.part|trainer_state\.json|{re.escape(EMISSIONS)}|{re.escape(CARD_BESIDE)}"
 )
 # Refused: code that runs when it is loaded, what only training needs, and secrets.
@@ -82,7 +82,7 @@ def _walk(root: Path, folder: Path, files: dict[str, Path], at_home: list[str], 
                     raise TkreError(f"{name} is a link to a folder that it lies in itself: remove the link")
                 _refuse_link(name, path, above[0])
                 _walk(root, path, files, at_home, (*above, target))
-        elif _FILES_AT_HOME.fullmatch(path.name) and not _SECRETS.fullmatch(path.name):
+        elif FILES_AT_HOME.fullmatch(path.name) and not _SECRETS.fullmatch(path.name):
             at_home.append(name)
         else:
             files[name] = path

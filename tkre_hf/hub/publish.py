@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -23,16 +24,16 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from transformers import TrainingArguments
 
 from tkre_hf.errors import TkreError
-from tkre_hf.hub.dataset_card import read_knowledge, render_dataset
+from tkre_hf.hub.dataset_card import published_report, read_knowledge, render_dataset
 from tkre_hf.hub.facts import OF_WEIGHTS, read_config, read_facts
 from tkre_hf.hub.folder import TOKEN, list_files
 from tkre_hf.hub.marks import CARD, card_text, is_edited
 from tkre_hf.hub.model_card import render, tells_other_figures, told_by, with_name
-from tkre_hf.places import published_text
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +109,7 @@ def collect(args: PushArguments) -> Upload:
         knowledge = read_knowledge(folder, args.with_gold)
         listing = list_files(folder, {CARD, *knowledge.files.values(), *knowledge.about})
         told = {name: json.dumps(run, indent=2, ensure_ascii=False) + "\n" for name, run in knowledge.runs.items()}
-        # What a server or a file refused may say where it lay.
-        reports = [name for name in knowledge.about if name not in told]
-        told |= {name: published_text((folder / name).read_text("utf-8")) for name in reports}
+        told |= {name: published_report(folder / name) for name in knowledge.about if name not in told}
     else:
         read_config(folder)
         listing = list_files(folder)
@@ -179,6 +178,8 @@ def publish(args: PushArguments, api: HfApi | None = None) -> str:
             )
             upload = replace(upload, files={name: entry for name, entry in upload.files.items() if name != CARD})
         stale = _stale(api, repo, args, upload.files)
+        if stale:
+            logger.warning("%s of %s were of other weights, and go with them", ", ".join(stale), repo)
         commit = api.create_commit(
             repo,
             [
@@ -193,12 +194,21 @@ def publish(args: PushArguments, api: HfApi | None = None) -> str:
     return str(commit.pr_url or commit.commit_url)
 
 
-def _stale(api: HfApi, repo: str, args: PushArguments, files: Mapping[str, Any]) -> list[str]:
-    """What a repository tells of the weights before: relations taught to them, and their figures."""
-    if args.repo_type != "model":
+def _stale(api: HfApi, repo: str, args: PushArguments, files: Mapping[str, Path | bytes]) -> list[str]:
+    """What a repository tells of weights whose place others take: relations taught to them, and their figures."""
+    ours = {name for name in files if name.endswith(".safetensors") and name not in OF_WEIGHTS}
+    if args.repo_type != "model" or not ours:
         return []
-    there = api.list_repo_files(repo, revision=args.revision)
+    tree = api.list_repo_tree(repo, revision=args.revision)
+    there = {entry.path: entry.lfs.sha256 if entry.lfs else None for entry in tree if isinstance(entry, RepoFile)}
+    known = ours.intersection(there)
+    if not known or all(there[name] == _sha256(files[name]) for name in known):
+        return []
     return sorted(set(OF_WEIGHTS).intersection(there).difference(files))
+
+
+def _sha256(content: Path | bytes) -> str:
+    return sha256(content if isinstance(content, bytes) else content.read_bytes()).hexdigest()
 
 
 def _remote_card(api: HfApi, repo: str, args: PushArguments) -> str | None:

@@ -97,7 +97,7 @@ def load_pipeline(
     if device is not None:
         _check_device(device)
     make: Any = pipeline
-    found = None
+    found: Any = None
     for task, name in (("token-classification", ner), ("relation-extraction", model)):
         options: dict[str, Any] = {"ner": found} if task == "relation-extraction" else {}
         if task == "relation-extraction" and not with_relations:
@@ -109,6 +109,10 @@ def load_pipeline(
         except (OSError, HFValidationError) as error:
             first = str(error).strip().splitlines()[0]
             raise TkreError(f"the checkpoint {name} can't be loaded: {first}") from error
+    if not with_relations:
+        # A tokenizer keeps all that it was loaded with, and saves it.
+        for tokenizer in (found.tokenizer, found.processor.tokenizer):
+            tokenizer.init_kwargs.pop("with_relations", None)
     return found
 
 

@@ -61,9 +61,9 @@ class TKRETrainingArguments(TrainingArguments):
         transformers then has DDP expect them all, which only checkpointing that re-enters autograd needs. Nothing is
         set where nothing is checkpointed: a setting that has no effect would make a run another one.
         """
-        if self.ddp_find_unused_parameters is None:
-            self.ddp_find_unused_parameters = True
         given = self.gradient_checkpointing_kwargs
+        if self.ddp_find_unused_parameters is None and not (isinstance(given, dict) and given.get("use_reentrant")):
+            self.ddp_find_unused_parameters = True
         if given is None or isinstance(given, dict):
             self.gradient_checkpointing_kwargs = {"use_reentrant": False, **(given or {})}
             # What transformers 5 calls it.
