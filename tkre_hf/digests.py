@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tkre_hf.data.reading import file_sha256
 from tkre_hf.hub.facts import OF_WEIGHTS
 from tkre_hf.hub.folder import FILES_AT_HOME
 from tkre_hf.hub.marks import CARD, CARD_BESIDE
@@ -17,6 +18,7 @@ _NOT_CONTENT = frozenset((CARD, CARD_BESIDE, *OF_WEIGHTS))
 
 
 def digest(entries: Any) -> str:
+    """Of anything that JSON has a form for, or a text; the order of a mapping's keys counts for nothing."""
     text = json.dumps(entries, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -42,8 +44,8 @@ def file_digest(path: Path) -> str:
     A checkpoint with another card, other figures or other relations beside it is the same checkpoint.
     """
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     if path.is_dir():
         files = sorted(file for file in path.glob("*") if file.is_file() and _is_content(file.name))
-        return digest([(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files])
+        return digest([(file.name, file_sha256(file)) for file in files])
     return str(path)

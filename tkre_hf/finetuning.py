@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from tkre_hf.data import load_records, published_splits
+from tkre_hf.data import load_split
 from tkre_hf.data.kshot import draw_kshot
 from tkre_hf.data.moved import with_moved_marks
 from tkre_hf.errors import TkreError
@@ -186,12 +186,7 @@ def _validation(args: RelationStageArguments, records: Dataset, labels: Sequence
     """The K-shot development set: as many rows of each relation as there are training rows."""
     if args.validation is None:
         return None
-    splits = published_splits(args.validation)
-    rows = load_records(
-        args.validation,
-        split="validation" if "validation" in splits else None,
-        data_dir=args.data_dir if splits else None,
-    )
+    rows = load_split(args.validation, "validation", data_dir=args.data_dir)
     known = set(labels)
     rows = rows.select([i for i, label in enumerate(rows["relation"]) if label in known])
     if not len(rows):

@@ -16,12 +16,11 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from datasets import Dataset
 from transformers import TrainingArguments
 
 from tkre_hf.arguments import parse_settings
 from tkre_hf.console import quiet_libraries
-from tkre_hf.data import load_records, published_splits
+from tkre_hf.data import load_split
 from tkre_hf.data.kshot import draw_kshot
 from tkre_hf.digests import by_content, digest, file_digest
 from tkre_hf.errors import TkreError
@@ -29,7 +28,7 @@ from tkre_hf.evaluation import report
 from tkre_hf.evaluation.kshot import Predictions, load_classifier, predict
 from tkre_hf.evaluation.report import Row, command, machine, versions
 from tkre_hf.finetuning import average_classifiers, train_relations
-from tkre_hf.hub.facts import FIGURES, weights_digest
+from tkre_hf.hub.facts import FIGURES, weight_digests
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
 from tkre_hf.knowledge.cli import generate_training_set
@@ -223,7 +222,7 @@ class _Chain:
     def rows(self) -> None:
         """Loads the labelled rows, and draws K of each relation where that is asked for."""
         args = self.args
-        records = self._load(args.train, "train")
+        records = load_split(args.train, "train", data_dir=args.data_dir)
         # A training set that `tkre generate merge` left holds them already; samples alone are labelled rows like any.
         sources = set(records["source"])
         self.has_samples = len(sources) > 1 or "edkg" in sources
@@ -314,13 +313,14 @@ class _Chain:
             average_classifiers(members, folder)
         self.state.wait_for_everyone()
         training.output_dir = str(folder)
-        self.to_publish.append((training, folder))
+        if training.push_to_hub:
+            self.to_publish.append((training, folder))
         return folder
 
     def test(self, classifier: Path) -> Predictions:
         """Labels of the test rows, which are predicted once."""
         assert self.args.test is not None
-        records = self._load(self.args.test, "test")
+        records = load_split(self.args.test, "test", data_dir=self.args.data_dir)
         file = classifier / f"{digest([dict(record) for record in records])[:8]}-{PREDICTIONS}"
         if self.state.is_main_process and not file.exists():
             model, processor = load_classifier(str(classifier))
@@ -341,14 +341,12 @@ class _Chain:
         if self.state.is_main_process:
             for training, folder in self.to_publish:
                 # What was published and hasn't changed since is the Hub's, and may have been changed there.
-                figures = folder / FIGURES
-                told = [training.hub_model_id, training.hub_revision, weights_digest(folder)]
+                figures, mark = folder / FIGURES, folder / _PUBLISHED
+                told = [training.hub_model_id, training.hub_revision, weight_digests(folder)]
                 told.append(figures.read_text("utf-8") if figures.exists() else None)
-                mark = folder / _PUBLISHED
-                if not training.push_to_hub or (mark.exists() and mark.read_text("utf-8") == digest(told)):
-                    continue
-                push_trained(training, folder)
-                write_atomically(mark, digest(told))
+                if not mark.exists() or mark.read_text("utf-8") != digest(told):
+                    push_trained(training, folder)
+                    write_atomically(mark, digest(told))
         self.state.wait_for_everyone()
 
     def _report(self, classifier: Path, found: Predictions) -> None:
@@ -400,8 +398,9 @@ class _Chain:
         folder = self._folder(name, entries)
         training.output_dir = str(folder)
         # Published at the end, when figures stand in the card, and by the next run where that failed.
-        self.to_publish.append((copy(training), folder))
-        training.push_to_hub = False
+        if training.push_to_hub:
+            self.to_publish.append((copy(training), folder))
+            training.push_to_hub = False
         if name == "classifier" and settings.get("bf16") is not None:
             self.bf16 = bool(training.bf16)
         if not (folder / TRAINING_DATA).exists():
@@ -413,12 +412,6 @@ class _Chain:
         self.origin = folder.name
         self.checkpoint = str(folder)
         return folder
-
-    def _load(self, source: str, split: str) -> Dataset:
-        splits = published_splits(source)
-        return load_records(
-            source, split=split if split in splits else None, data_dir=self.args.data_dir if splits else None
-        )
 
     def _folder(self, name: str, entries: Mapping[str, Any]) -> Path:
         folder = self.folder / f"{name}-{digest(entries)[:12]}"

@@ -19,8 +19,8 @@ from tkre_hf.data import (
     SOURCES,
     RelationInfo,
     complete_relation_info,
-    load_records,
     load_relation_info,
+    load_split,
     published_splits,
 )
 from tkre_hf.data.reading import read_json
@@ -281,15 +281,7 @@ def load_training_records(args: StageArguments, training_args: TKRETrainingArgum
     parts = []
     for name in names:
         with training_args.main_process_first() if training_args is not None else nullcontext():
-            parts.append(
-                load_records(
-                    name,
-                    # A source of several splits, such as fewrel:wiki, is trained on by its training part alone.
-                    split="train" if "train" in published_splits(name) else None,
-                    data_dir=args.data_dir if published_splits(name) else None,
-                    skip_invalid=args.skip_invalid,
-                )
-            )
+            parts.append(load_split(name, "train", data_dir=args.data_dir, skip_invalid=args.skip_invalid))
     records = concatenate_datasets(parts)
     group = [min(i, len(args.sources)) for i in range(len(names))]
     groups = np.repeat(group, [len(part) for part in parts])

@@ -27,7 +27,6 @@ from tkre_hf.hub.facts import CardFacts, count_parameters
 from tkre_hf.hub.marks import is_edited
 from tkre_hf.hub.model_card import metadata, setting_in_words, write_card
 from tkre_hf.hub.publish import PushArguments, collect, push_trained
-from tkre_hf.kshot import KShotArguments, run_chain
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
 from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingArguments
@@ -494,76 +493,6 @@ def test_a_stage_publishes_what_it_has_finished(
     assert repo.branches["main"]["model.safetensors"] == (folder / "model.safetensors").read_bytes()
     assert b'from_pretrained("ada/staged")' in repo.branches["main"]["README.md"]
     assert TOKEN not in (folder / "training_data.json").read_text()
-
-
-def test_of_several_fine_tunings_their_mean_is_published(
-    corpus_files: tuple[Path, Path],
-    trained: tuple[Path, Path],
-    tmp_path: Path,
-    hub: Hub,
-    online: Callable[[str], None],
-) -> None:
-    online(hub.url)
-    settings = {"push_to_hub": True, "hub_model_id": "ada/mean", "hub_token": TOKEN, "max_length": 64}
-    sources, info = map(str, corpus_files)
-    chain = KShotArguments(
-        train=sources, relation_info=info, checkpoint=str(trained[1]), averaged=2, output_dir=str(tmp_path)
-    )
-    classifier = run_chain(replace(chain, finetune={**QUICK, **settings})).classifier
-    repo = hub.repos["models", "ada/mean"]
-    assert len(repo.messages) == 1 and classifier.name.startswith("average-")
-    assert repo.branches["main"]["model.safetensors"] == (classifier / "model.safetensors").read_bytes()
-    assert all(TOKEN not in path.read_text("utf-8") for path in tmp_path.rglob("*.json"))
-
-
-def test_what_could_not_be_published_is_published_by_the_next_run(
-    corpus_files: tuple[Path, Path],
-    trained: tuple[Path, Path],
-    tmp_path: Path,
-    hub: Hub,
-    online: Callable[[str], None],
-) -> None:
-    online(hub.url)
-    sources, info = map(str, corpus_files)
-    settings = {"push_to_hub": True, "hub_model_id": "ada/kshot", "hub_token": TOKEN, "max_length": 64}
-    chain = KShotArguments(
-        train=sources, test=sources, relation_info=info, checkpoint=str(trained[1]), output_dir=str(tmp_path)
-    )
-    chain = replace(chain, finetune={**QUICK, **settings})
-    hub.faults["/commit/"] = (503, {"error": "try later"})
-    with pytest.raises(TkreError, match="push again later"):
-        run_chain(chain)
-    hub.faults.clear()
-    classifier = run_chain(chain).classifier
-    files = hub.repos["models", "ada/kshot"].branches["main"]
-    # With what it was tested by.
-    assert files["results.json"] == (classifier / "results.json").read_bytes()
-    assert b"micro_f1" in files["README.md"]
-    # What the Hub has is not sent again, until there is more to tell.
-    calls = len(hub.calls)
-    run_chain(chain)
-    assert len(hub.calls) == calls
-    (tmp_path / "other.jsonl").write_text("".join(Path(sources).read_text().splitlines(keepends=True)[::2]))
-    run_chain(replace(chain, test=str(tmp_path / "other.jsonl")))
-    assert len(hub.repos["models", "ada/kshot"].messages) == 2
-
-
-def test_a_chain_that_is_not_published_has_its_result_told(
-    corpus_files: tuple[Path, Path],
-    trained: tuple[Path, Path],
-    tmp_path: Path,
-    hub: Hub,
-    online: Callable[[str], None],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    online(hub.url)
-    hub.faults["/commit/"] = (503, {"error": "try later"})
-    words = ["--train", str(corpus_files[0]), "--test", str(corpus_files[0]), "--checkpoint", str(trained[1])]
-    words += ["--output_dir", str(tmp_path), "--finetune.push_to_hub", "--finetune.max_length", "64"]
-    words += [word for name, value in QUICK.items() for word in (f"--finetune.{name}", str(value))]
-    assert main(["train", "kshot", *words, "--finetune.hub_token", TOKEN]) == 2
-    told = capsys.readouterr()
-    assert "micro_f1: " in told.out and "push again later" in told.err
 
 
 def test_figures_that_are_kept_name_no_folder_and_no_secret(checkpoint: Path, tmp_path: Path) -> None:

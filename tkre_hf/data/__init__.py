@@ -17,7 +17,7 @@ _MODULES = {
     "tacred": ("Tacred", "TacredConfig"),
     "semeval": ("SemEval2010Task8", "SemEvalConfig"),
     "relations": ("RelationInfo", "complete_relation_info", "read_relation_info"),
-    "load": ("load_records", "load_relation_info", "load_sample", "published_splits", "records_builder"),
+    "load": ("load_records", "load_relation_info", "load_sample", "load_split", "published_splits", "records_builder"),
     "kshot": ("KShotManifest", "draw_kshot", "find_kshot", "load_kshot_split"),
     "episodes": ("Episode", "EpisodeDataset"),
 }
@@ -57,6 +57,7 @@ __all__ = [
     "load_records",
     "load_relation_info",
     "load_sample",
+    "load_split",
     "make_record",
     "node_key",
     "published_splits",

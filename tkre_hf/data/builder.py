@@ -16,7 +16,7 @@ from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 
-from tkre_hf.data.reading import SkippedRows, UniqueIds, checked
+from tkre_hf.data.reading import SkippedRows, UniqueIds, checked, file_sha256
 from tkre_hf.data.schema import RECORD_FEATURES, Record
 from tkre_hf.errors import InvalidRowError, TkreError
 from tkre_hf.tkre import words
@@ -52,7 +52,7 @@ class RecordsConfig(datasets.BuilderConfig):
         """
         settings = {key: value for key, value in config_kwargs.items() if key not in ("data_files", "data_dir")}
         files = {**self.source_files(), "": self.side_files()}
-        contents = {split: [(str(path), _sha256(path)) for path in paths] for split, paths in files.items()}
+        contents = {split: [(str(path), file_sha256(path)) for path in paths] for split, paths in files.items()}
         return super().create_config_id({**settings, "contents": Hasher.hash([contents, _readers()])}, custom_features)
 
 
@@ -169,16 +169,6 @@ class RecordsBuilder(datasets.GeneratorBasedBuilder):
 def local_data_files(files: Mapping[str, str | Path]) -> DataFilesDict:
     """One local file for each split as ``data_files``; its path is taken as it is, ``[`` and ``*`` in it too."""
     return DataFilesDict({split: DataFilesList([str(path)], [()]) for split, path in files.items()})
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise TkreError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise TkreError(f"{path}: cannot be read: {error}") from error
 
 
 @cache

@@ -11,7 +11,6 @@ means to the publisher. BERT's tokenizer, for one, drops them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -23,7 +22,7 @@ from datasets import Features, List, Value
 
 from tkre_hf.data.builder import PublishedConfig, RecordsBuilder
 from tkre_hf.data.episodes import EpisodeDataset
-from tkre_hf.data.reading import RowView, UniqueIds, read_json, record_or_error, shorten
+from tkre_hf.data.reading import RowView, UniqueIds, file_sha256, read_json, record_or_error, shorten
 from tkre_hf.data.relations import RelationInfo, read_relation_info
 from tkre_hf.data.schema import RECORD_FEATURES, CharSpan, Record
 from tkre_hf.errors import InvalidRowError, TkreError
@@ -96,7 +95,7 @@ class FewRel(RecordsBuilder):
             path = Path(dl_manager.download(url))
         except OSError as error:
             raise TkreError(f"{url} could not be downloaded ({error}); fetch it and give its data_dir") from error
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = file_sha256(path)
         if found != SHA256[name]:
             # Not kept: otherwise the next run would find the broken file in the cache, and so would all later ones.
             path.unlink()

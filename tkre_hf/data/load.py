@@ -116,6 +116,29 @@ def published_splits(source: str | Path) -> tuple[str, ...]:
     return tuple(config.split_files) if config else ()
 
 
+def load_split(
+    source: str | Path, split: str, *, data_dir: str | Path | None = None, skip_invalid: bool = False
+) -> Dataset:
+    """Loads a split of a source that has several, such as ``fewrel:wiki``, and all of one that has none.
+
+    Args:
+        source: As of :func:`load_records`.
+        split: Which one.
+        data_dir: Of the sources that take one; nothing to the others.
+        skip_invalid: As of :func:`load_records`.
+
+    Raises:
+        TkreError: As :func:`load_records`.
+    """
+    splits = published_splits(source)
+    return load_records(
+        source,
+        split=split if split in splits else None,
+        data_dir=data_dir if splits else None,
+        skip_invalid=skip_invalid,
+    )
+
+
 def load_sample(split: str = "train") -> Dataset:
     """Loads the bundled corpus: ``train`` (641 relations x 6 samples) or ``validation`` (16 other relations x 16).
 

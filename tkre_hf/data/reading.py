@@ -7,6 +7,7 @@ row; :func:`checked` then either raises the first error or collects them all.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -183,6 +184,21 @@ def read_bytes(path: str | Path) -> bytes:
     """
     with _opened(path) as file:
         return file.read().removeprefix(_BOM)
+
+
+def file_sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, packed ones as they lie there.
+
+    Raises:
+        TkreError: There is no such file, or it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise TkreError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise TkreError(f"{path}: cannot be read: {error}") from error
 
 
 @contextmanager

@@ -7,12 +7,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from tkre_hf.data.reading import read_json
+from tkre_hf.data.reading import file_sha256, read_json
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import Row, read_rows, write_rows
 from tkre_hf.hub.sources import MINILM_ID
@@ -164,14 +163,9 @@ def read_facts(
     )
 
 
-def weights_digest(folder: Path) -> str | None:
-    """Of the weights in a folder; ``None`` where there are none."""
-    digests = [
-        (file.name, sha256(file.read_bytes()).hexdigest())
-        for file in sorted(folder.glob("*.safetensors"))
-        if file.name not in OF_WEIGHTS
-    ]
-    return sha256(repr(digests).encode()).hexdigest() if digests else None
+def weight_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of the weights in a folder, by name."""
+    return {file.name: file_sha256(file) for file in weight_files(folder)}
 
 
 @contextmanager
@@ -183,9 +177,9 @@ def new_weights(folder: str | Path, here: bool = True) -> Iterator[None]:
         here: Whether this process is the one that writes them.
     """
     folder = Path(folder)
-    before = weights_digest(folder) if here else None
+    before = weight_digests(folder) if here else {}
     yield
-    if before is not None and before != weights_digest(folder):
+    if before and before != weight_digests(folder):
         for name in OF_WEIGHTS:
             (folder / name).unlink(missing_ok=True)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -30,7 +29,7 @@ from transformers import TrainingArguments
 
 from tkre_hf.errors import TkreError
 from tkre_hf.hub.dataset_card import published_report, read_knowledge, render_dataset
-from tkre_hf.hub.facts import OF_WEIGHTS, read_config, read_facts
+from tkre_hf.hub.facts import OF_WEIGHTS, read_config, read_facts, weight_digests
 from tkre_hf.hub.folder import TOKEN, list_files
 from tkre_hf.hub.marks import CARD, card_text, is_edited
 from tkre_hf.hub.model_card import render, tells_other_figures, told_by, with_name
@@ -194,21 +193,16 @@ def publish(args: PushArguments, api: HfApi | None = None) -> str:
     return str(commit.pr_url or commit.commit_url)
 
 
-def _stale(api: HfApi, repo: str, args: PushArguments, files: Mapping[str, Path | bytes]) -> list[str]:
+def _stale(api: HfApi, repo: str, args: PushArguments, files: Iterable[str]) -> list[str]:
     """What a repository tells of weights whose place others take: relations taught to them, and their figures."""
-    ours = {name for name in files if name.endswith(".safetensors") and name not in OF_WEIGHTS}
-    if args.repo_type != "model" or not ours:
+    if args.repo_type != "model":
         return []
     tree = api.list_repo_tree(repo, revision=args.revision)
     there = {entry.path: entry.lfs.sha256 if entry.lfs else None for entry in tree if isinstance(entry, RepoFile)}
-    known = ours.intersection(there)
-    if not known or all(there[name] == _sha256(files[name]) for name in known):
+    ours = weight_digests(Path(args.folder))
+    if all(there[name] == ours[name] for name in ours.keys() & there):
         return []
     return sorted(set(OF_WEIGHTS).intersection(there).difference(files))
-
-
-def _sha256(content: Path | bytes) -> str:
-    return sha256(content if isinstance(content, bytes) else content.read_bytes()).hexdigest()
 
 
 def _remote_card(api: HfApi, repo: str, args: PushArguments) -> str | None:
