@@ -27,6 +27,7 @@ from tkre_hf.evaluation.page import save_rows
 from tkre_hf.evaluation.report import Row, command, machine, table, versions
 from tkre_hf.evaluation.timing import compare
 from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
+from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
 from tkre_hf.tkre.trainer import MSLMTrainer, SCLTrainer
 from tkre_hf.training import MSLMTrainingArguments, SCLTrainingArguments, build
@@ -62,6 +63,8 @@ class _Clock(TrainerCallback):
         self.ends: list[float] = []
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
         self.ends.append(time.perf_counter())
 
 
@@ -78,6 +81,7 @@ class TrainingBenchmark:
         self.labels = sorted(set(self.records["relation"]))
         texts = relation_texts(self.stage, self.labels).values()
         self.names, self.descriptions = [info.name for info in texts], [info.description for info in texts]
+        self._encoded: EncodedRecords | None = None
 
     def training_args(self, stage: str, folder: str, seed: int = 0) -> MSLMTrainingArguments | SCLTrainingArguments:
         """The recipes' settings, with this benchmark's number of steps."""
@@ -100,23 +104,36 @@ class TrainingBenchmark:
         """Our trainer of the stage that the settings are of."""
         if isinstance(training_args, MSLMTrainingArguments):
             processor, model = build(TKREForMaskedSpanLM, self.stage, training_args, self.records)
-            return MSLMTrainer(model, training_args, EncodedRecords(self.records, processor), processor)
+            return MSLMTrainer(model, training_args, self.encoded(processor), processor)
         processor, scl_model = build(TKREForPreTraining, self.stage, training_args, self.records)
-        dataset = EncodedRecords(self.records, processor, self.labels)
         anchors = processor.encode_anchors(self.names, self.descriptions)
-        return SCLTrainer(scl_model, training_args, dataset, anchors, processor)
+        return SCLTrainer(scl_model, training_args, self.encoded(processor), anchors, processor)
+
+    def encoded(self, processor: TKREProcessor) -> EncodedRecords:
+        """The sentences, encoded the first time, for all processors here are alike."""
+        if self._encoded is None:
+            self._encoded = EncodedRecords(self.records, processor, self.labels)
+        return self._encoded
 
     def ours(self, stage: str, repetition: int) -> float:
         """Sentences per second of our trainer's steps, past the warm-up."""
         args = self.args
         with tempfile.TemporaryDirectory() as folder:
-            trainer = self.trainer(self.training_args(stage, folder, repetition))
-            clock = _Clock()
-            trainer.add_callback(clock)
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
-        sentences = args.sentences if stage == "stage 1" else args.relations * args.per_relation
-        return args.steps * sentences / (clock.ends[-1] - clock.ends[args.warmup_steps - 1])
+            seconds = self.seconds(self.trainer(self.training_args(stage, folder, repetition)))
+        return args.steps * self.sentences(stage) / seconds
+
+    def sentences(self, stage: str) -> int:
+        """Sentences in a batch."""
+        return self.args.sentences if stage == "stage 1" else self.args.relations * self.args.per_relation
+
+    def seconds(self, trainer: MSLMTrainer | SCLTrainer, *callbacks: TrainerCallback) -> float:
+        """How long a trainer's steps take, past the warm-up."""
+        clock = _Clock()
+        for callback in (*callbacks, clock):
+            trainer.add_callback(callback)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        return clock.ends[-1] - clock.ends[self.args.warmup_steps - 1]
 
     def plain(self, stage: str) -> Callable[[int], float]:
         """Sentences per second of the straightforward implementation's steps, past the first."""

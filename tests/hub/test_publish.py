@@ -172,6 +172,16 @@ OBJECTS = array_bytes(np.array([{}, None], dtype=object))
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{", "is a NumPy array whose header can't be read"),
         (zip_bytes(a=b"abc" * 50).replace(b"PK\x03\x04", b"PK\x03\x05"), "is an archive that can't be looked into"),
     ],
+    ids=[
+        "a checkpoint of torch.save",
+        "a pickle in an archive",
+        "an array of objects in an archive",
+        "an array of objects",
+        "an array with a field of objects",
+        "an array cut off",
+        "an array with a header of 4 GiB",
+        "an archive that is broken",
+    ],
 )
 def test_a_pickle_under_another_name_is_refused(content: bytes, message: str, checkpoint: Path) -> None:
     (checkpoint / "weights.dat").write_bytes(content)

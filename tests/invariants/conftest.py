@@ -9,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 CHILD = Path(__file__).with_name("child.py")
+FSDP = yaml.safe_load((ROOT / "recipes" / "accelerate_configs" / "fsdp.yaml").read_text())["fsdp_config"]
+# What fsdp.yaml has the launcher tell its processes, which it starts on accelerators alone.
+SHARDED = {"ACCELERATE_USE_FSDP": "true", **{key.upper(): str(value) for key, value in FSDP.items()}}
 RECIPES = {"mslm": "stage1_mslm.py", "scl": "stage2_scl.py", "kshot": "finetune_kshot.py"}
 
 Start = Callable[..., "subprocess.Popen[str]"]

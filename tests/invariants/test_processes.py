@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from .conftest import Start, finish
+from .conftest import SHARDED, Start, finish
 
 STEPS = 9
 
 
-@pytest.mark.parametrize("stage", ["mslm", "scl", "kshot"])
-def test_two_processes_are_one(stage: str, start: Start, backbone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stage", "environment"),
+    [("mslm", {}), ("scl", {}), ("kshot", {}), ("mslm", SHARDED), ("scl", SHARDED), ("kshot", SHARDED)],
+    ids=["mslm", "scl", "kshot", "mslm sharded", "scl sharded", "kshot sharded"],
+)
+def test_two_processes_are_one(
+    stage: str, environment: dict[str, str], start: Start, backbone: Path, tmp_path: Path
+) -> None:
     # Nine steps are more than an epoch, and stage 1's last batch of an epoch is a short one.
     option = "--finetune." if stage == "kshot" else "--"
     settings = (f"{option}max_steps", STEPS, f"{option}adam_epsilon", 1e-6)
@@ -25,7 +31,8 @@ def test_two_processes_are_one(stage: str, start: Start, backbone: Path, tmp_pat
         losses = tmp_path / f"losses-{processes}"
         losses.mkdir()
         folder = tmp_path / f"out-{processes}"
-        runs[processes] = start(stage, folder, backbone, *settings, *batch, processes=processes, TEST_LOSSES=losses)
+        more = {"TEST_LOSSES": losses, **(environment if processes > 1 else {})}
+        runs[processes] = start(stage, folder, backbone, *settings, *batch, processes=processes, **more)
     for run in runs.values():
         finish(run)
 

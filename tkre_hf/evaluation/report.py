@@ -9,6 +9,7 @@ import platform
 import shlex
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
@@ -100,7 +101,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The processor's name, its cores and the memory; nothing that names the machine itself."""
+    """The processor's name, its cores and the memory, and the GPUs; nothing that names the machine itself."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -109,7 +110,17 @@ def machine() -> str:
     memory = ""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
-    return f"{name}, {os.cpu_count()} cores{memory}"
+    return ", ".join([f"{name}, {os.cpu_count()} cores{memory}", *_gpus()])
+
+
+def _gpus() -> list[str]:
+    """The GPUs' names, each with how many there are where it's more than one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    names = Counter(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return [name if count == 1 else f"{count} {name}" for name, count in names.items()]
 
 
 def command() -> str:

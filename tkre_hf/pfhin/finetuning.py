@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import EvalPrediction, TrainingArguments
 
 from tkre_hf.card_trainer import CardTrainer
+from tkre_hf.sharding import refuse_sharding
 
 from .embedding import Neighborhoods
 from .hashing import Stream, hashed
@@ -128,6 +129,7 @@ class TaskTrainer(CardTrainer):
             data_collator=collator,
             **kwargs,
         )
+        refuse_sharding(self)
         self.model_accepts_loss_kwargs = False
 
     def get_train_dataloader(self) -> EpochDataLoader:

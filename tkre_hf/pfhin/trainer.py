@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tkre_hf.card_trainer import CardTrainer
+from tkre_hf.sharding import refuse_sharding
 
 from .data_collator import PreTrainingCollator
 from .embedding import Neighborhoods
@@ -66,6 +67,7 @@ class PFHINTrainer(CardTrainer):
         super().__init__(
             model=model, args=args, train_dataset=KeyDataset(graph.num_nodes), data_collator=collator, **kwargs
         )
+        refuse_sharding(self)
         # The loss is a mean already: the Trainer divides it by the accumulated steps alone.
         self.model_accepts_loss_kwargs = False
 

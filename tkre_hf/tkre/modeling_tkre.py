@@ -289,7 +289,11 @@ class TKREForMaskedSpanLM(TKREPreTrainedModel):
         return logits[:count], loss
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return self.lm_head(hidden, self.get_input_embeddings().weight)
+        embeddings = self.get_input_embeddings()
+        if hasattr(embeddings, "unshard"):
+            # Under FSDP they were given back after the encoder had read them.
+            embeddings.unshard()
+        return self.lm_head(hidden, embeddings.weight)
 
 
 class TKREForPreTraining(TKREForMaskedSpanLM):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tkre_hf.card_trainer import CardTrainer
+from tkre_hf.sharding import choose_layers
 
 from .data_collator import MSLMCollator, RelationCollator, SCLCollator
 from .losses import gather, relation_contrastive_loss, span_contrastive_loss
@@ -38,6 +39,7 @@ class _StageTrainer(CardTrainer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        choose_layers(self)
         self._parts: dict[str, list[Tensor]] = defaultdict(list)
 
     def batch_sampler(self) -> _EpochSampler:
