@@ -95,7 +95,13 @@ def make_backbone(shape: str, folder: Path) -> str:
     """Saves an encoder of one of BERT's shapes, with random weights and the embedded encoder's tokenizer."""
     hidden, layers, heads = SHAPES[shape]
     words = AutoTokenizer.from_pretrained(resolve_backbone(MINILM))
-    config = BertConfig(len(words), hidden, layers, heads, 4 * hidden)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden,
+    )
     BertModel(config).save_pretrained(folder)
     words.save_pretrained(folder)
     return str(folder)
@@ -157,7 +163,7 @@ class GpuBenchmark:
                 ("gpu_share_of_peak", "percent"): 100 * operations / seconds / self.peak,
                 ("gpu_step", "milliseconds"): 1000 * seconds / self.args.steps,
                 ("gpu_batch", "milliseconds"): 1000 * batches / self.args.steps,
-                ("gpu_memory", "GiB"): memory / 2**30,
+                **({("gpu_memory", "GiB"): memory / 2**30} if memory else {}),
             }
             for (benchmark, metric), value in values.items():
                 row = replace(self.row, benchmark=benchmark, metric=metric, value=float(f"{value:.4g}"))
@@ -183,9 +189,9 @@ def main() -> None:
         for name in args.encoders:
             backbone = make_backbone(name, folder / name) if name in SHAPES else resolve_backbone(name)
             rows += GpuBenchmark(args, name, backbone, peak, row).rows()
+            save_rows(args.output, rows, "GPU")
     for benchmark in dict.fromkeys(row.benchmark for row in rows):
-        print(f"{benchmark}\n\n{table([row for row in rows if row.benchmark == benchmark])}\n")
-    save_rows(args.output, rows, "GPU")
+        print(f"\n{benchmark}\n\n{table([row for row in rows if row.benchmark == benchmark])}")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 # Ours that know of the relations what SetFit does or what they are called, and no language model's samples.
-OURS = ("plain fine-tuning", "+ FewRel", "+ FewRel, stage 2 on the rows")
+OURS = (
+    "plain fine-tuning",
+    "+ FewRel",
+    "+ FewRel, stage 2 on the rows",
+    "+ FewRel, stage 2 on the rows, mean of 3",
+)
 
 
 @dataclass
@@ -148,29 +153,28 @@ def main() -> None:
                     result = run_ours(args, name, k, seed)
                 assert result.predictions is not None
                 f1 = round(result.predictions.scores()["micro_f1"], 2)
-                ours = replace(common, system=f"tkre_hf, {name}", value=f1, minutes=result.minutes)
+                ours = replace(common, system=f"tkre_hf, {name}", value=f1, minutes=round(result.minutes, 2))
                 rows.append(replace(ours, knowledge=SYSTEMS[name].knowledge, versions=versions()))
-                print(f"k = {k}, split {seed}: {rows[-1].system}: {f1} in {result.minutes:.1f} minutes", flush=True)
+                record(rows[-1], args.output)
             for name in args.settings if args.peer else ():
                 train_rows = list(load_records(str(split)))
                 predictions, answer = run_setfit(args, python, train_rows, test_rows, {"seed": seed, **SETTINGS[name]})
                 f1, minutes = round(predictions.scores()["micro_f1"], 2), round(answer["minutes"], 2)
                 steps, whole = answer["steps"], answer["all_steps"]
                 cut = f", cut to {steps:,} steps of {whole:,}" if steps < whole else ""
-                rows.append(
-                    replace(
-                        common, system=f"SetFit, {name}{cut}", value=f1, minutes=minutes, versions=answer["versions"]
-                    )
-                )
-                print(f"k = {k}, split {seed}: {rows[-1].system}: {f1} in {minutes:.1f} minutes", flush=True)
-        minutes_rows = [
-            replace(row, metric="minutes", benchmark="kshot_vs_setfit_minutes", value=round(row.minutes or 0.0, 2))
-            for row in rows
-        ]
+                peer = replace(common, system=f"SetFit, {name}{cut}", value=f1, minutes=minutes)
+                rows.append(replace(peer, versions=answer["versions"]))
+                record(rows[-1], args.output)
         print(table(rows), flush=True)
-        if args.output:
-            write_rows(args.output, [*rows, *minutes_rows])
-            write_page(args.output)
+
+
+def record(row: Row, output: str | None) -> None:
+    """Prints a system's F1 and minutes, and adds both to the file: the next one may take hours."""
+    print(f"{row.setting}: {row.system}: {row.value} in {row.minutes:.1f} minutes", flush=True)
+    if output:
+        minutes = replace(row, metric="minutes", benchmark="kshot_vs_setfit_minutes", value=row.minutes or 0.0)
+        write_rows(output, [row, minutes])
+        write_page(output)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ SYSTEMS: dict[str, KShotSystem] = {
     "plain fine-tuning": KShotSystem(fewrel=False, finetune=_PLAIN, ks=(8, 16, 32), splits=_ALL),
     "+ FewRel": KShotSystem(ks=(8, 16, 32), splits=_ALL),
     "+ FewRel, stage 2 on the rows": KShotSystem(stage2=True, ks=(8, 16, 32), splits=_ALL),
+    "+ FewRel, stage 2 on the rows, mean of 3": KShotSystem(stage2=True, ks=(8, 16, 32), splits=_ALL, averaged=3),
     "+ FewRel, SCDG in fine-tuning": KShotSystem(samples=True),
     "+ FewRel, SCDG and 200 more samples": KShotSystem(samples=True, more=_TWO_HUNDRED, finetune=_MANY),
     "+ FewRel, SCDG and 400 more samples": KShotSystem(samples=True, more=_FOUR_HUNDRED, finetune=_MORE),

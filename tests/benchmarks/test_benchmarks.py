@@ -88,6 +88,38 @@ def test_the_pipelines_batches_are_its_encoders(
     assert len(seen) == 6 and all(map(torch.equal, seen[:3], seen[3:]))
 
 
+def test_a_gpus_rows_can_be_tried_out_on_the_processor(
+    load: Any, real_text_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "gpu.json"
+    options = ["--device", "cpu", "--encoders", "minilm", "BERT-base", "--per_relation", "3", "--steps", "2"]
+    monkeypatch.setattr(sys, "argv", ["gpu_training.py", *options, "--warmup_steps", "1", "--output", str(output)])
+    module = load("gpu_training")
+    monkeypatch.setattr(module, "resolve_backbone", lambda name: str(real_text_backbone))
+    monkeypatch.setitem(module.SHAPES, "BERT-base", (32, 2, 2))
+    module.main()
+    rows = read_rows(output)
+    found = {(row.benchmark, row.system, row.setting): row.value for row in rows}
+    assert len(found) == len(rows) == 1 + 2 * 2 * 4 and all(value > 0 for value in found.values())
+    key = ("minilm", "stage 1, 64 sentences")
+    assert found["gpu_training", *key] == pytest.approx(64_000 / found["gpu_step", *key], rel=2e-3)
+    assert found["gpu_batch", *key] < found["gpu_step", *key]
+
+
+def test_operations_are_counted_back_and_forth(load: Any, tmp_path: Path, real_text_backbone: Path) -> None:
+    module = load("gpu_training")
+    args = module.BenchmarkArguments(steps=2, warmup_steps=1, device="cpu")
+    row = module.Row("", "", "", "", 0.0)
+    benchmark = module.GpuBenchmark(args, "tiny", str(real_text_backbone), 1.0, row)
+    counted = benchmark.operations("stage 2", str(tmp_path))
+    model = benchmark.trainer("stage 2", str(tmp_path)).model
+    layers = sum(p.numel() for name, p in model.named_parameters() if ".layer." in name and p.ndim == 2)
+    # 48 sentences and 16 descriptions, each of 5 tokens at least and the window's at most, forwards and twice back.
+    tokens = 2 * (48 + 16)
+    longest = model.config.backbone_config.max_position_embeddings
+    assert 6 * layers * 5 * tokens < counted < 3 * 6 * layers * longest * tokens
+
+
 def test_walks_write_their_rows(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "benchmarks.json"
     options = ["--num_edges", "2000", "--batches", "2", "--batch_size", "8", "--repetitions", "2"]

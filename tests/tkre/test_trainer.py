@@ -39,6 +39,15 @@ def scl_trainer(
     return SCLTrainer(model, args, dataset, processor.encode_anchors(dataset.relations), processor)
 
 
+def test_sentences_per_second_count_the_batch_of_stage_2(
+    model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
+) -> None:
+    # The argument's 8 sentences per device play no part in it.
+    metrics = scl_trainer(model, dataset, processor, tmp_path, sentences_per_relation=5).train().metrics
+    rate = metrics["train_samples_per_second"] / metrics["train_steps_per_second"]
+    assert rate == pytest.approx(20, rel=0.05)
+
+
 def test_stage_1_learns(
     model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
 ) -> None:

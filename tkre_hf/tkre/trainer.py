@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import TrainingArguments
 
 from tkre_hf.card_trainer import CardTrainer
 from tkre_hf.sharding import choose_layers
@@ -252,6 +253,10 @@ class SCLTrainer(_StageTrainer):
             rank,
             world_size,
         )
+
+    def get_total_train_batch_size(self, args: TrainingArguments) -> int:
+        """Sentences of a step, over all processes: what the Trainer's sentences per second are counted by."""
+        return self.args.relations_per_batch * self.args.sentences_per_relation
 
     @torch.inference_mode()
     def _anchor_similarity(self, batch_size: int = 64) -> NDArray[np.float32]:
