@@ -3,8 +3,8 @@
 python benchmarks/gpu_training.py --data_dir DIR --output docs/results/gpu.json
 
 DIR holds FewRel's files; without it the bundled corpus is trained on. Trained are the embedded encoder and BERT's two
-shapes, whose weights are random, for the rate doesn't depend on them. Operations are counted, padding's among them, and
-set against the bfloat16 matrix product that the same run measures. Without a GPU it is skipped.
+shapes, whose weights are random, for the rate doesn't depend on them. Operations are counted, padding's among them,
+and set against the bfloat16 matrix product that the same run measures. Without a GPU it is skipped.
 """
 
 from __future__ import annotations
@@ -179,9 +179,7 @@ def main() -> None:
     peak = peak_rate(device, PEAK_SIZE if device.type == "cuda" else 512)
     row = Row("", "", "", "", 0.0, command=command(), versions=versions(), machine=machine())
     row = replace(row, source="sample:train" if args.data_dir is None else "fewrel:wiki")
-    rows = [
-        replace(row, benchmark="gpu_peak", system="matrix product", setting="TFLOP/s, bfloat16", metric="TFLOP/s")
-    ]
+    rows = [replace(row, benchmark="gpu_peak", system="matrix product", setting="TFLOP/s, bfloat16", metric="TFLOP/s")]
     rows[0] = replace(rows[0], value=float(f"{peak / 1e12:.4g}"), n=1, source="")
     with ExitStack() as stack:
         stack.enter_context(quiet_libraries())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,10 @@ class BenchmarkArguments:
         default=-1,
         metadata={"help": "Cut settings of SetFit with more steps to so many; -1: none, which takes hours."},
     )
+    save_steps: int = field(
+        default=0,
+        metadata={"help": "Save SetFit's state every so many steps, to go on when started again; 0: it isn't saved."},
+    )
     threads: int = field(default=1, metadata={"help": "Threads of each."})
     setfit_python: str | None = field(default=None, metadata={"help": "A Python that has SetFit; made if not given."})
     work_dir: str = field(default="outputs/kshot_vs_setfit", metadata={"help": "Where checkpoints go."})
@@ -106,20 +111,28 @@ def run_setfit(
     train: Sequence[Mapping[str, Any]],
     test: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
+    name: str,
 ) -> tuple[Predictions, dict[str, Any]]:
-    """Trains SetFit; gives what it predicts, and of the peer's answer the minutes, steps and versions."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "answer.json"
+    """Trains SetFit; gives what it predicts, and of the peer's answer the minutes, steps and versions.
+
+    Its checkpoints, where it saves any, are under ``name`` in the work folder until it is done.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(args.work_dir) / name if args.save_steps else Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        output = folder / "answer.json"
         columns = [
             {"text": [marked_text(row) for row in rows], "label": [row["relation"] for row in rows]}
             for rows in (train, test)
         ]
         job: dict[str, Any] = {"backbone": resolve_backbone(args.backbone), "train": columns[0], "test": columns[1]}
         job |= {"settings": dict(settings), "most_steps": args.max_steps, "threads": args.threads}
-        job |= {"folder": folder, "output": str(output)}
+        job |= {"folder": str(folder), "save_steps": args.save_steps, "output": str(output)}
         environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
         subprocess.run([python, str(PEER)], input=json.dumps(job), text=True, check=True, env=environment)
         answer = json.loads(output.read_text(encoding="utf-8"))
+        if args.save_steps:
+            shutil.rmtree(folder)
     ids, gold = (tuple(row[name] for row in test) for name in ("id", "relation"))
     return Predictions(ids, gold, tuple(answer["predicted"]), "Other"), answer
 
@@ -158,7 +171,9 @@ def main() -> None:
                 record(rows[-1], args.output)
             for name in args.settings if args.peer else ():
                 train_rows = list(load_records(str(split)))
-                predictions, answer = run_setfit(args, python, train_rows, test_rows, {"seed": seed, **SETTINGS[name]})
+                peer_settings = {"seed": seed, **SETTINGS[name]}
+                folder = f"setfit-{k}-{seed}-{name.replace(' ', '-')}"
+                predictions, answer = run_setfit(args, python, train_rows, test_rows, peer_settings, folder)
                 f1, minutes = round(predictions.scores()["micro_f1"], 2), round(answer["minutes"], 2)
                 steps, whole = answer["steps"], answer["all_steps"]
                 cut = f", cut to {steps:,} steps of {whole:,}" if steps < whole else ""
