@@ -120,14 +120,13 @@ class GpuBenchmark:
 
     def __init__(self, args: BenchmarkArguments, system: str, backbone: str, peak: float, row: Row) -> None:
         self.args, self.peak, self.row = args, peak, replace(row, system=system)
-        self.device_args = {"use_cpu": True} if args.device == "cpu" else {}
         self.benchmark = TrainingBenchmark(StepArguments(data_dir=args.data_dir, backbone=backbone))
         self.benchmark.args.steps, self.benchmark.args.warmup_steps = args.steps, args.warmup_steps
 
     def trainer(self, stage: str, folder: str) -> MSLMTrainer | SCLTrainer:
         """A trainer of the stage, which draws the same batches each time."""
         training_args = self.benchmark.training_args(stage, folder)
-        return self.benchmark.trainer(replace(training_args, **self.device_args))
+        return self.benchmark.trainer(replace(training_args, use_cpu=self.args.device == "cpu"))
 
     def operations(self, stage: str, folder: str) -> float:
         """Floating-point operations of the steps that are timed."""

@@ -29,7 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 MINUTES = "minutes.json"
 
 
-class Stopwatch(TrainerCallback):  # type: ignore[misc]
+class Stopwatch(TrainerCallback):
     """How long training took, what led to the checkpoint that it goes on from included.
 
     Args:

@@ -290,9 +290,10 @@ class TKREForMaskedSpanLM(TKREPreTrainedModel):
 
     def _logits(self, hidden: Tensor) -> Tensor:
         embeddings = self.get_input_embeddings()
-        if hasattr(embeddings, "unshard"):
+        unshard: Any = getattr(embeddings, "unshard", None)
+        if unshard is not None:
             # Under FSDP they were given back after the encoder had read them.
-            embeddings.unshard()
+            unshard()
         return self.lm_head(hidden, embeddings.weight)
 
 
