@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +96,8 @@ def test_the_same_again_is_the_same(measure: Measure) -> None:
 def test_checkpoints_are_averaged(measure: Measure, checkpoint: Path, tmp_path: Path) -> None:
     one = trained_on(tmp_path / "one", checkpoint, ["elsewhere"], [])
     (alone,), _ = evaluate_few_shot(measure())
-    (row,), _ = evaluate_few_shot(measure(model=[one, one]))
+    other = str(shutil.copytree(one, tmp_path / "other"))
+    (row,), _ = evaluate_few_shot(measure(model=[one, other]))
     assert (row.value, row.ci95, row.seeds, row.minutes) == (alone.value, 0.0, [3, 3], 1.5)
     assert row.source == "TKREForPreTraining: a.jsonl" and row.knowledge == "descriptions"
 
@@ -218,6 +220,12 @@ def test_what_is_wrong_is_said_in_one_sentence(changes: dict[str, Any], message:
     with pytest.raises(TkreError, match=message) as caught:
         evaluate_few_shot(measure(**changes))
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_is_no_seed_beside_itself(measure: Measure, model: TKREModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "m")
+    with pytest.raises(TkreError, match="the checkpoint .*m is given more than once"):
+        evaluate_few_shot(measure(model=[str(tmp_path / "m"), f"{tmp_path}/m/"]))
 
 
 def test_entities_longer_than_the_window_are_named(

@@ -307,6 +307,10 @@ def evaluate_few_shot(args: FewShotArguments) -> tuple[list[Row], dict[str, Epis
     """
     if args.num_episodes < 1:
         raise TkreError(f"num_episodes is {args.num_episodes}: measure one episode at least")
+    places = [Path(name).resolve() if Path(name).exists() else name for name in args.model]
+    for name, place in zip(args.model, places, strict=True):
+        if places.count(place) > 1:
+            raise TkreError(f"the checkpoint {name} is given more than once: the interval is over different seeds")
     cases: list[tuple[str, float | None]] = [(setting, None) for setting in args.settings]
     cases += [(setting, rate) for setting in args.settings for rate in args.na_rates]
     names = [setting if rate is None else f"{setting} na{100 * rate:.0f}" for setting, rate in cases]

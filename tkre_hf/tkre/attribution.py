@@ -10,9 +10,11 @@ from tkre_hf.errors import TkreError
 
 from .inputs import Entity, Sentence, read_input
 from .pipeline import RelationExtractionPipeline
+from .words import MARK, plain_marks
 
 # A word with its inner hyphens, apostrophes and points, as in "mother-in-law" and "U.S"; or one sign of punctuation.
-_WORD = re.compile(r"\w+(?:[-'’.]\w+)*|[^\w\s]")
+_LETTERS = rf"\w[\w{MARK}]*"
+_WORD = re.compile(rf"{_LETTERS}(?:[-'’.]{_LETTERS})*|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class WordEffect:
 
 def word_spans(text: str) -> list[tuple[int, int]]:
     """Character spans of a text's words and signs of punctuation."""
-    return [match.span() for match in _WORD.finditer(text)]
+    return [match.span() for match in _WORD.finditer(plain_marks(text))]
 
 
 def word_effects(

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 # Stands for any combining mark, which Python's patterns have no class for: half a surrogate pair, which no text has.
-_MARK = "\udc80"
+MARK = "\udc80"
 _JOINERS = "\u200c\u200d"
 # A word with its marks, or one character that is neither a word's nor white space: "12%" is "12", "%".
-_WORD = re.compile(rf"\w[\w{_MARK}]*|[^\w\s]")
+_WORD = re.compile(rf"\w[\w{MARK}]*|[^\w\s]")
 _MAYBE_MARK = re.compile(r"[^\w\s!-~]")
 
 
@@ -36,7 +36,7 @@ def split_text(
     Raises:
         ValueError: A span holds only white space.
     """
-    plain = text if text.isascii() else _MAYBE_MARK.sub(_stand_in, text)
+    plain = plain_marks(text)
     cuts = sorted({0, len(text), *(edge for span in spans for edge in span)})
     offsets = [match.span() for left, right in pairwise(cuts) for match in _WORD.finditer(plain, left, right)]
     starts = [start for start, _ in offsets]
@@ -49,6 +49,11 @@ def split_text(
     return [text[start:end] for start, end in offsets], offsets, word_spans
 
 
+def plain_marks(text: str) -> str:
+    """A text of the same length whose combining marks, and joiners, are all ``MARK``, for patterns to match."""
+    return text if text.isascii() else _MAYBE_MARK.sub(_stand_in, text)
+
+
 def _stand_in(match: re.Match[str]) -> str:
     char = match[0]
-    return _MARK if char in _JOINERS or unicodedata.category(char).startswith("M") else char
+    return MARK if char in _JOINERS or unicodedata.category(char).startswith("M") else char
