@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from tkre_hf.tkre.configuration_tkre import TKREConfig
+from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
-from tkre_hf.tkre.trainer import MSLMTrainer, SCLTrainer
+from tkre_hf.tkre.trainer import MSLMTrainer, RelationTrainer, SCLTrainer
 from tkre_hf.tkre.training_args import MSLMTrainingArguments, RelationTrainingArguments, SCLTrainingArguments
 
 COMMON: dict[str, Any] = {
@@ -37,6 +39,41 @@ def scl_trainer(
         **{"relations_per_batch": 4, "sentences_per_relation": 2, "max_steps": 3, **COMMON, **settings},
     )
     return SCLTrainer(model, args, dataset, processor.encode_anchors(dataset.relations), processor)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        ("mslm", {}),
+        ("kshot", {}),
+        ("scl", {"lambda_mslm": 0.0}),
+        ("scl", {"lambda_mslm": 0.5, "span_weight": 0.0}),
+        ("scl", {"lambda_mslm": 0.0, "num_learned_anchors": 6}),
+    ],
+)
+def test_the_optimizer_has_what_the_loss_reads(
+    stage: str,
+    changes: dict[str, Any],
+    model: TKREForPreTraining,
+    dataset: EncodedRecords,
+    processor: TKREProcessor,
+    tmp_path: Path,
+) -> None:
+    config = TKREConfig(**{**model.config.to_dict(), **changes, "num_labels": len(dataset.relations)})
+    common = {"output_dir": str(tmp_path), **COMMON}
+    trainer: MSLMTrainer | RelationTrainer | SCLTrainer
+    if stage == "scl":
+        trainer = scl_trainer(TKREForPreTraining(config), dataset, processor, tmp_path)
+    elif stage == "mslm":
+        trainer = MSLMTrainer(TKREForMaskedSpanLM(config), MSLMTrainingArguments(**common), dataset, processor)
+    else:
+        classifier = TKREForRelationClassification(config)
+        trainer = RelationTrainer(classifier, RelationTrainingArguments(**common), dataset, processor)
+    optimizer = trainer.create_optimizer()
+    trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader()))).backward()
+    number = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    trained = {name for name, parameter in trainer.model.named_parameters() if id(parameter) in number}
+    assert trained == {name for name, parameter in trainer.model.named_parameters() if parameter.grad is not None}
 
 
 def test_sentences_per_second_count_the_batch_of_stage_2(

@@ -57,15 +57,23 @@ class _StageTrainer(CardTrainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
 
+    def unread_parts(self) -> tuple[str, ...]:
+        """The model's parts that the loss doesn't read, which have no gradients: another stage's."""
+        return ("relation_projection", "span_projection", "anchor_projection", "learned_anchors")
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Groups parameters by decay, and by whether they are the encoder's or a head's."""
+        """Groups parameters by decay, and by whether they are the encoder's or a head's.
+
+        Those that the loss doesn't read are left out: a sharded run can't be gone on from where some have no state.
+        """
         if self.optimizer is None:
             optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             given = model if model is not None else self.model
             decays = set(self.get_decay_parameter_names(given))
+            unread = set(self.unread_parts())
             groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
             for name, parameter in given.named_parameters():
-                if parameter.requires_grad:
+                if parameter.requires_grad and unread.isdisjoint(name.split(".")):
                     groups[".encoder." in f".{name}", name in decays].append(parameter)
             head_rate = self.args.head_learning_rate
             head_rate = self.args.learning_rate if head_rate is None else head_rate
@@ -253,6 +261,15 @@ class SCLTrainer(_StageTrainer):
             rank,
             world_size,
         )
+
+    def unread_parts(self) -> tuple[str, ...]:
+        config = self.model.config
+        parts = {
+            "lm_head": config.lambda_mslm,
+            "span_projection": config.span_weight,
+            "anchor_projection": not config.num_learned_anchors,
+        }
+        return tuple(part for part, is_read in parts.items() if not is_read)
 
     def get_total_train_batch_size(self, args: TrainingArguments) -> int:
         """Sentences of a step, over all processes: what the Trainer's sentences per second are counted by."""
