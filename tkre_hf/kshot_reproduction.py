@@ -108,9 +108,6 @@ SYSTEMS: dict[str, KShotSystem] = {
     "+ FewRel, SCDG and 400 more, without anchors": KShotSystem(
         samples=True, more=_FOUR_HUNDRED, finetune={**_MORE, **_PLAIN}
     ),
-    "+ FewRel, SCDG and 400 more, without anchors, mean of 3": KShotSystem(
-        samples=True, more=_FOUR_HUNDRED, finetune={**_MORE, **_PLAIN}, averaged=3
-    ),
     "+ FewRel, SCDG, 200 more and near-misses": KShotSystem(
         samples=True, more=(*_TWO_HUNDRED, "semeval_near_misses.jsonl"), finetune=_MORE
     ),
