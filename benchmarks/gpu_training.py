@@ -9,6 +9,7 @@ and set against the bfloat16 matrix product that the same run measures. Without 
 
 from __future__ import annotations
 
+import gc
 import itertools
 import tempfile
 import time
@@ -26,6 +27,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel, TrainerCallback
 
 from tkre_hf.arguments import parse_arguments, run
 from tkre_hf.console import quiet_libraries
+from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.page import save_rows
 from tkre_hf.evaluation.report import Row, command, machine, table, versions
 from tkre_hf.tkre.trainer import MSLMTrainer, SCLTrainer
@@ -56,9 +58,7 @@ class BenchmarkArguments:
     )
     steps: int = field(default=20, metadata={"help": "Steps that are timed."})
     warmup_steps: int = field(default=10, metadata={"help": "Steps before the clock starts."})
-    device: str | None = field(
-        default=None, metadata={"help": "Such as cpu, to try it out; the accelerator by default, if there is one."}
-    )
+    use_cpu: bool = field(default=False, metadata={"help": "Train on the processor, to try it out."})
     output: str | None = field(default=None, metadata={"help": "JSON file that the rows are added to."})
 
 
@@ -126,7 +126,7 @@ class GpuBenchmark:
     def trainer(self, stage: str, folder: str) -> MSLMTrainer | SCLTrainer:
         """A trainer of the stage, which draws the same batches each time."""
         training_args = self.benchmark.training_args(stage, folder)
-        return self.benchmark.trainer(replace(training_args, use_cpu=self.args.device == "cpu"))
+        return self.benchmark.trainer(replace(training_args, use_cpu=self.args.use_cpu))
 
     def operations(self, stage: str, folder: str) -> float:
         """Floating-point operations of the steps that are timed."""
@@ -149,12 +149,16 @@ class GpuBenchmark:
         for stage, per_relation in itertools.product(STAGES, self.args.per_relation):
             settings.per_relation, settings.sentences = per_relation, settings.relations * per_relation * 4 // 3
             with tempfile.TemporaryDirectory() as folder:
+                # Or the trainer before would still hold its model, whose memory would be counted.
+                gc.collect()
+                on_gpu = torch.cuda.is_available() and not self.args.use_cpu
+                if on_gpu:
+                    torch.cuda.reset_peak_memory_stats()
                 trainer = self.trainer(stage, folder)
                 batches = self.batch_seconds(trainer)
-                if torch.cuda.is_available():
-                    torch.cuda.reset_peak_memory_stats()
                 seconds = self.benchmark.seconds(trainer)
-                memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+                memory = torch.cuda.max_memory_allocated() if on_gpu else 0
+                del trainer
                 operations = self.operations(stage, folder)
             sentences = self.benchmark.sentences(stage)
             values = {
@@ -171,10 +175,12 @@ class GpuBenchmark:
 
 def main() -> None:
     (args,) = parse_arguments((BenchmarkArguments,), description=__doc__)
-    if args.device != "cpu" and not torch.cuda.is_available():
-        print("skipped: there is no GPU; to try it out, slowly, give --device cpu")
+    if min(args.steps, args.warmup_steps) < 1:
+        raise TkreError(f"steps is {args.steps} and warmup_steps {args.warmup_steps}: expected at least 1 of both")
+    if not args.use_cpu and not torch.cuda.is_available():
+        print("skipped: there is no GPU; to try it out, slowly, give --use_cpu")
         return
-    device = torch.device("cpu" if args.device == "cpu" else "cuda")
+    device = torch.device("cpu" if args.use_cpu else "cuda")
     peak = peak_rate(device, PEAK_SIZE if device.type == "cuda" else 512)
     row = Row("", "", "", "", 0.0, command=command(), versions=versions(), machine=machine())
     row = replace(row, source="sample:train" if args.data_dir is None else "fewrel:wiki")

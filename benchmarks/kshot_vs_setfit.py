@@ -25,6 +25,7 @@ import torch
 from tkre_hf.arguments import parse_arguments, run
 from tkre_hf.console import quiet_libraries
 from tkre_hf.data import load_records
+from tkre_hf.digests import digest
 from tkre_hf.evaluation.kshot import Predictions
 from tkre_hf.evaluation.page import write_page
 from tkre_hf.evaluation.report import Row, command, machine, table, versions, write_rows
@@ -111,28 +112,30 @@ def run_setfit(
     train: Sequence[Mapping[str, Any]],
     test: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
-    name: str,
 ) -> tuple[Predictions, dict[str, Any]]:
     """Trains SetFit; gives what it predicts, and of the peer's answer the minutes, steps and versions.
 
-    Its checkpoints, where it saves any, are under ``name`` in the work folder until it is done.
+    Where it saves checkpoints they are in the work folder until it is done, and its answer from then on: in a folder
+    of its own for all that it was asked.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(args.work_dir) / name if args.save_steps else Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        output = folder / "answer.json"
         columns = [
             {"text": [marked_text(row) for row in rows], "label": [row["relation"] for row in rows]}
             for rows in (train, test)
         ]
         job: dict[str, Any] = {"backbone": resolve_backbone(args.backbone), "train": columns[0], "test": columns[1]}
         job |= {"settings": dict(settings), "most_steps": args.max_steps, "threads": args.threads}
-        job |= {"folder": str(folder), "save_steps": args.save_steps, "output": str(output)}
+        job |= {"save_steps": args.save_steps}
+        folder = Path(args.work_dir) / f"setfit-{digest(job)[:12]}" if args.save_steps else Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        output = folder / "answer.json"
+        job |= {"folder": str(folder), "output": str(output)}
         environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
-        subprocess.run([python, str(PEER)], input=json.dumps(job), text=True, check=True, env=environment)
+        if not output.exists():
+            subprocess.run([python, str(PEER)], input=json.dumps(job), text=True, check=True, env=environment)
         answer = json.loads(output.read_text(encoding="utf-8"))
-        if args.save_steps:
-            shutil.rmtree(folder)
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
     ids, gold = (tuple(row[name] for row in test) for name in ("id", "relation"))
     return Predictions(ids, gold, tuple(answer["predicted"]), "Other"), answer
 
@@ -171,9 +174,7 @@ def main() -> None:
                 record(rows[-1], args.output)
             for name in args.settings if args.peer else ():
                 train_rows = list(load_records(str(split)))
-                peer_settings = {"seed": seed, **SETTINGS[name]}
-                folder = f"setfit-{k}-{seed}-{name.replace(' ', '-')}"
-                predictions, answer = run_setfit(args, python, train_rows, test_rows, peer_settings, folder)
+                predictions, answer = run_setfit(args, python, train_rows, test_rows, {"seed": seed, **SETTINGS[name]})
                 f1, minutes = round(predictions.scores()["micro_f1"], 2), round(answer["minutes"], 2)
                 steps, whole = answer["steps"], answer["all_steps"]
                 cut = f", cut to {steps:,} steps of {whole:,}" if steps < whole else ""

@@ -20,13 +20,28 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from setfit import SetFitModel, Trainer, TrainingArguments
-from setfit.sampler import ContrastiveDataset
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 # Beside the checkpoints: how long the training up to each took, by its step.
 MINUTES = "minutes.json"
+
+
+def write(file: Path, content: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    partial = file.with_name(file.name + ".part")
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    partial.replace(file)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that was written whole: the Trainer's state is the last of its files."""
+    found = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(found, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint is of."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 class Stopwatch(TrainerCallback):
@@ -50,11 +65,13 @@ class Stopwatch(TrainerCallback):
         if control.should_save:
             # Before the checkpoint itself: one that was written whole has its minutes.
             self.known[str(state.global_step)] = self.minutes
-            self.file.write_text(json.dumps(self.known), encoding="utf-8")
+            write(self.file, self.known)
 
 
-def all_steps(train: dict[str, list[str]], arguments: TrainingArguments) -> int:
+def all_steps(train: dict[str, list[str]], arguments: Any) -> int:
     """How many steps of contrastive training the settings come to."""
+    from setfit.sampler import ContrastiveDataset
+
     pairs = ContrastiveDataset(
         train["text"], train["label"], False, arguments.num_iterations, arguments.sampling_strategy
     )
@@ -62,6 +79,8 @@ def all_steps(train: dict[str, list[str]], arguments: TrainingArguments) -> int:
 
 
 def main() -> None:
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
     job = json.load(sys.stdin)
     torch.set_num_threads(job["threads"])
     model = SetFitModel.from_pretrained(job["backbone"])
@@ -78,20 +97,20 @@ def main() -> None:
     if 0 < job["most_steps"] < planned:
         steps = arguments.max_steps = job["most_steps"]
     trainer = Trainer(model=model, args=arguments, train_dataset=Dataset.from_dict(job["train"]))
-    checkpoint = get_last_checkpoint(job["folder"]) if job["save_steps"] else None
-    watch = Stopwatch(Path(job["folder"]), int(checkpoint.rpartition("-")[2]) if checkpoint else 0)
+    checkpoint = last_checkpoint(Path(job["folder"])) if job["save_steps"] else None
+    watch = Stopwatch(Path(job["folder"]), step_of(checkpoint) if checkpoint else 0)
     trainer.add_callback(watch)
     if checkpoint:
         # SetFit's own train has no such option, and hands it to nobody.
         inner = trainer.st_trainer
-        inner.train = partial(inner.train, resume_from_checkpoint=checkpoint)
+        inner.train = partial(inner.train, resume_from_checkpoint=str(checkpoint))
     trainer.train()
     minutes = watch.minutes
     predicted = [str(label) for label in model.predict(job["test"]["text"])]
     packages = ("setfit", "sentence-transformers", "transformers", "torch")
     answer = {"predicted": predicted, "minutes": minutes, "versions": {name: version(name) for name in packages}}
     answer |= {"steps": steps, "all_steps": planned}
-    Path(job["output"]).write_text(json.dumps(answer), encoding="utf-8")
+    write(Path(job["output"]), answer)
 
 
 if __name__ == "__main__":

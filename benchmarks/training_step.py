@@ -28,7 +28,7 @@ from tkre_hf.evaluation.report import Row, command, machine, table, versions
 from tkre_hf.evaluation.timing import compare
 from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
 from tkre_hf.tkre.processing_tkre import TKREProcessor
-from tkre_hf.tkre.sampling import EncodedRecords
+from tkre_hf.tkre.sampling import EncodedRecords, LengthBatchSampler
 from tkre_hf.tkre.trainer import MSLMTrainer, SCLTrainer
 from tkre_hf.training import MSLMTrainingArguments, SCLTrainingArguments, build
 from tkre_hf.training_data import SCLStageArguments, load_training_records, relation_texts
@@ -68,6 +68,15 @@ class _Clock(TrainerCallback):
         self.ends.append(time.perf_counter())
 
 
+class _WholeBatches(MSLMTrainer):
+    """Stage 1 without the epoch's last sentences, which would be a smaller batch."""
+
+    def batch_sampler(self) -> LengthBatchSampler:
+        sampler = super().batch_sampler()
+        sampler.lengths = sampler.lengths[: len(sampler.lengths) // sampler.batch_size * sampler.batch_size]
+        return sampler
+
+
 class TrainingBenchmark:
     """Both implementations of both stages, on the same records and from the same weights."""
 
@@ -104,7 +113,7 @@ class TrainingBenchmark:
         """Our trainer of the stage that the settings are of."""
         if isinstance(training_args, MSLMTrainingArguments):
             processor, model = build(TKREForMaskedSpanLM, self.stage, training_args, self.records)
-            return MSLMTrainer(model, training_args, self.encoded(processor), processor)
+            return _WholeBatches(model, training_args, self.encoded(processor), processor)
         processor, scl_model = build(TKREForPreTraining, self.stage, training_args, self.records)
         anchors = processor.encode_anchors(self.names, self.descriptions)
         return SCLTrainer(scl_model, training_args, self.encoded(processor), anchors, processor)

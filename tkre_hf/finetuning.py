@@ -25,6 +25,7 @@ from tkre_hf.hub.marks import CARD
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.trainers import RelationTrainer
 from tkre_hf.places import without_folders
+from tkre_hf.sharding import refuse_sharding
 from tkre_hf.tkre.adapters import add_adapter, count_trained
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.modeling_parts import relation_prototypes, relation_states
@@ -105,6 +106,8 @@ def train_relations(args: RelationStageArguments, training_args: RelationTrainin
             compute_metrics=trainer_metrics(labels, args.na_label),
         )
         trainer.batch_sampler()
+    if args.adapter:
+        refuse_sharding(trainer, f"an encoder with {args.adapter}")
     trained, total = count_trained(trainer.model)
     logger.info("%d of %d parameters are trained (%.1f%%)", trained, total, 100 * trained / total)
     return train_stage(trainer, args, data, resume, _merge_adapter if args.adapter else None)

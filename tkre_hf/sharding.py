@@ -2,47 +2,58 @@
 
 from __future__ import annotations
 
+import logging
+
 from torch import nn
-from transformers import PreTrainedModel, Trainer
+from transformers import Trainer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tkre_hf.errors import TkreError
 
+logger = logging.getLogger(__name__)
+
+
+def is_sharded(trainer: Trainer) -> bool:
+    """Whether the launcher has a trainer's model sharded over the processes."""
+    return getattr(trainer.accelerator.state, "fsdp_plugin", None) is not None
+
 
 def layers_to_shard(model: nn.Module) -> set[str]:
-    """Class names of the modules that are gathered one after the other: the encoder's layers.
+    """Class names of the modules that are gathered one after the other: an encoder's layers.
 
-    Models name what must not be split between devices; with transformers 5 that is for most encoders the module around
-    the embeddings too. Accelerate makes the embeddings a unit of their own, and fails where they are part of another.
-
-    Args:
-        model: Any model, PEFT's included.
+    Not what models name as not to be split between devices, which with transformers 5 is for many encoders the module
+    around the embeddings too: Accelerate makes the embeddings a unit of their own, and fails where they are part of
+    another.
     """
-    named: set[str] = set()
-    embeddings: set[nn.Module] = set()
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel):
-            named |= set(module._no_split_modules or ())
-            embeddings.add(module.get_input_embeddings())
-    around = {type(module).__name__ for module in model.modules() if embeddings.intersection(module.modules())}
-    found = {type(module).__name__ for module in model.modules()}
-    return (named & found) - around
+    return {type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)}
 
 
 def choose_layers(trainer: Trainer) -> None:
     """Has a trainer that shards its model gather the layers one by one, unless the launcher named other modules."""
-    plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
-    if plugin is not None and plugin.transformer_cls_names_to_wrap is None and trainer.model is not None:
+    if not is_sharded(trainer) or trainer.model is None:
+        return
+    plugin = trainer.accelerator.state.fsdp_plugin
+    if plugin.transformer_cls_names_to_wrap is None:
         plugin.transformer_cls_names_to_wrap = sorted(layers_to_shard(trainer.model))
+        if not plugin.transformer_cls_names_to_wrap:
+            logger.warning(
+                "the encoder has no layers that transformers marks as such: each process gathers the whole model at "
+                "once; name them with accelerate's --fsdp_transformer_layer_cls_to_wrap"
+            )
 
 
-def refuse_sharding(trainer: Trainer) -> None:
-    """Raises where a trainer would shard a model that reads its node embeddings in pieces of its own.
+def refuse_sharding(trainer: Trainer, what: str) -> None:
+    """Raises where the launcher has a trainer's model sharded.
+
+    Args:
+        trainer: Of a model that can't be.
+        what: The model, for the message.
 
     Raises:
-        TkreError: The launcher says FSDP.
+        TkreError: It has.
     """
-    if getattr(trainer.accelerator.state, "fsdp_plugin", None) is not None:
+    if is_sharded(trainer):
         raise TkreError(
-            "PF-HIN's model can't be sharded (FSDP): launch it with recipes/accelerate_configs/multi_gpu.yaml, which "
-            "has it whole on each GPU"
+            f"{what} can't be sharded (FSDP): launch it with recipes/accelerate_configs/multi_gpu.yaml, which has it "
+            "whole on each GPU"
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import socket
 import statistics
 import sys
@@ -11,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -124,6 +127,17 @@ def test_versions_name_what_counts() -> None:
 def test_the_machine_is_described_and_not_named() -> None:
     assert "cores" in machine()
     assert socket.gethostname() not in machine()
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [([], ""), (["H100"], ", H100"), (["H100", "A10", "H100"], ", 2 H100, A10")]
+)
+def test_the_machines_gpus_are_named(names: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(names))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: names[i])
+    cores = f"{os.cpu_count()} cores"
+    assert re.fullmatch(rf"(, \d+ GiB)?{said}", machine().partition(cores)[2])
 
 
 @pytest.mark.parametrize(

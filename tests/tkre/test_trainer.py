@@ -51,15 +51,20 @@ def scl_trainer(
         ("scl", {"lambda_mslm": 0.0, "num_learned_anchors": 6}),
     ],
 )
-def test_the_optimizer_has_what_the_loss_reads(
+def test_a_sharded_models_optimizer_has_what_the_loss_reads(
     stage: str,
     changes: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
     model: TKREForPreTraining,
     dataset: EncodedRecords,
     processor: TKREProcessor,
     tmp_path: Path,
 ) -> None:
-    config = TKREConfig(**{**model.config.to_dict(), **changes, "num_labels": len(dataset.relations)})
+    names = {
+        "id2label": dict(enumerate(dataset.relations)),
+        "label2id": {name: i for i, name in enumerate(dataset.relations)},
+    }
+    config = TKREConfig(**{**model.config.to_dict(), **names, **changes})
     common = {"output_dir": str(tmp_path), **COMMON}
     trainer: MSLMTrainer | RelationTrainer | SCLTrainer
     if stage == "scl":
@@ -69,6 +74,7 @@ def test_the_optimizer_has_what_the_loss_reads(
     else:
         classifier = TKREForRelationClassification(config)
         trainer = RelationTrainer(classifier, RelationTrainingArguments(**common), dataset, processor)
+    monkeypatch.setattr("tkre_hf.tkre.trainer.is_sharded", lambda trainer: True)
     optimizer = trainer.create_optimizer()
     trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader()))).backward()
     number = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

@@ -101,7 +101,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The processor's name, its cores and the memory, and the GPUs; nothing that names the machine itself."""
+    """The processor's name, its cores and the memory, and the GPUs there are, used or not; nothing that names it."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -129,7 +129,7 @@ class TaskTrainer(CardTrainer):
             data_collator=collator,
             **kwargs,
         )
-        refuse_sharding(self)
+        refuse_sharding(self, "PF-HIN's model")
         self.model_accepts_loss_kwargs = False
 
     def get_train_dataloader(self) -> EpochDataLoader:

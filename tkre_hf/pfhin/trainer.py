@@ -67,7 +67,7 @@ class PFHINTrainer(CardTrainer):
         super().__init__(
             model=model, args=args, train_dataset=KeyDataset(graph.num_nodes), data_collator=collator, **kwargs
         )
-        refuse_sharding(self)
+        refuse_sharding(self, "PF-HIN's model")
         # The loss is a mean already: the Trainer divides it by the accumulated steps alone.
         self.model_accepts_loss_kwargs = False
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from tkre_hf.card_trainer import CardTrainer
-from tkre_hf.sharding import choose_layers
+from tkre_hf.sharding import choose_layers, is_sharded
 
 from .data_collator import MSLMCollator, RelationCollator, SCLCollator
 from .losses import gather, relation_contrastive_loss, span_contrastive_loss
@@ -64,13 +64,14 @@ class _StageTrainer(CardTrainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Groups parameters by decay, and by whether they are the encoder's or a head's.
 
-        Those that the loss doesn't read are left out: a sharded run can't be gone on from where some have no state.
+        Those that the loss doesn't read are left out where the model is sharded: such a run can't be gone on with if
+        some have no state.
         """
         if self.optimizer is None:
             optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             given = model if model is not None else self.model
             decays = set(self.get_decay_parameter_names(given))
-            unread = set(self.unread_parts())
+            unread = set(self.unread_parts()) if is_sharded(self) else set()
             groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
             for name, parameter in given.named_parameters():
                 if parameter.requires_grad and unread.isdisjoint(name.split(".")):
@@ -295,6 +296,7 @@ class SCLTrainer(_StageTrainer):
             similarity = vectors @ vectors.T
             if self.args.world_size > 1:
                 # Another processor may round otherwise, and would then draw other batches.
+                similarity = similarity.to(self.args.device)
                 torch.distributed.broadcast(similarity, 0)
             self._similarity = similarity.cpu().numpy()
         return self._similarity
