@@ -15,11 +15,12 @@ from safetensors.numpy import load_file
 
 from tkre_hf.arguments import parse_arguments
 from tkre_hf.data.hin import read_hin, write_hin
+from tkre_hf.errors import TkreError
 from tkre_hf.hin_training import PFHINStageArguments, pretrain
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 
 from ..pfhin.conftest import make_tables
-from .conftest import CHILD, ROOT, SHARDED, finish
+from .conftest import CHILD, ROOT, finish
 
 TINY = ("--hidden_size", 16, "--embedding_size", 8, "--num_hidden_layers", 2, "--num_attention_heads", 2)
 TINY += ("--intermediate_size", 24, "--num_walks", 3, "--walk_length", 5, "--max_length", 8, "--rank", "degree")
@@ -72,10 +73,11 @@ def test_two_processes_are_one(network: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(others[name], weight, atol=1e-5, rtol=0, err_msg=name)
 
 
-def test_it_is_not_sharded(network: Path, tmp_path: Path) -> None:
-    settings = ("--max_steps", 1, "--per_device_train_batch_size", 4)
-    said = finish(start(network, tmp_path / "out", *settings, processes=2, **SHARDED), 1)
-    assert "error: PF-HIN's model can't be sharded (FSDP): launch it with" in said
+def test_it_is_not_sharded(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tkre_hf.sharding.is_sharded", lambda trainer: True)
+    words = ["--network", network, "--output_dir", tmp_path / "out", *TINY, "--use_cpu", "--max_steps", 1]
+    with pytest.raises(TkreError, match="PF-HIN's model can't be sharded .FSDP.: launch it with"):
+        pretrain(*parse_arguments((PFHINStageArguments, PFHINTrainingArguments), [str(word) for word in words]))
 
 
 def test_killed_and_resumed_is_uninterrupted(network: Path, tmp_path: Path) -> None:

@@ -45,19 +45,19 @@ def same_weights(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["mslm", "scl"])
-def test_a_model_sharded_over_two_processes_killed_and_resumed_is_whole(
-    stage: str, start: Start, backbone: Path, tmp_path: Path
-) -> None:
+def test_a_model_sharded_over_two_processes_is_whole(stage: str, start: Start, backbone: Path, tmp_path: Path) -> None:
     settings = ("--max_steps", STEPS, "--adam_epsilon", 1e-6)
     batches = {n: ("--per_device_train_batch_size", 10 // n) if stage == "mslm" else () for n in (1, 2)}
     whole, sharded = tmp_path / "whole", tmp_path / "sharded"
-    uninterrupted = start(stage, whole, backbone, *settings, *batches[1])
+    one = start(stage, whole, backbone, *settings, *batches[1])
     two = (*settings, *batches[2], "--save_steps", 4)
-    killed = start(stage, sharded, backbone, *two, processes=2, TEST_KILL_AT=6, **SHARDED)
-    finish(killed, 1)
-    finish(uninterrupted)
-    assert [path.name for path in sharded.glob("checkpoint-*")] == ["checkpoint-4"]
-    finish(start(stage, sharded, backbone, *two, "--resume_from_checkpoint", "auto", processes=2, **SHARDED))
+    if stage == "mslm":
+        # Whose loss reads the embeddings twice, and not all that there is.
+        finish(start(stage, sharded, backbone, *two, processes=2, TEST_KILL_AT=6, **SHARDED), 1)
+        assert [path.name for path in sharded.glob("checkpoint-*")] == ["checkpoint-4"]
+        two += ("--resume_from_checkpoint", "auto")
+    finish(start(stage, sharded, backbone, *two, processes=2, **SHARDED))
+    finish(one)
     same_weights(whole, sharded)
 
 
