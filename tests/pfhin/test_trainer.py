@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.sparse.linalg import ArpackError, svds
 from transformers import set_seed
 
 from tkre_hf.pfhin.embedding import Neighborhoods, embed_nodes
@@ -96,6 +97,21 @@ def test_node_embeddings_have_a_rate_and_no_decay(graph: HeteroGraph, tmp_path: 
     assert found["pfhin.embeddings.hops.weight"] == (args.learning_rate, 0.0)
     assert found["pfhin.groups.0.qkv.weight"] == (args.learning_rate, 0.1)
     assert found["pfhin.groups.0.qkv.bias"] == (args.learning_rate, 0.0)
+
+
+def test_svd_takes_more_room_where_it_has_too_little(graph: HeteroGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def short_of_room(*args: Any, ncv: int | None = None, **kwargs: Any) -> Any:
+        asked.append(ncv)
+        if ncv is None:
+            raise ArpackError(3)
+        return svds(*args, ncv=ncv, **kwargs)
+
+    expected = svd_embeddings(graph, 16)
+    monkeypatch.setattr("tkre_hf.pfhin.initialization.svds", short_of_room)
+    np.testing.assert_allclose(svd_embeddings(graph, 16), expected, atol=1e-4)
+    assert asked == [None, min(graph.num_nodes - 1, 500)]
 
 
 def test_svd_tells_groups_apart_and_is_put_where_it_belongs(graph: HeteroGraph) -> None:

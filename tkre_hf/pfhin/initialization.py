@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import ArpackError, svds
 
 from .graph import HeteroGraph
 from .inputs import NodeReader
@@ -47,7 +47,11 @@ def svd_embeddings(graph: HeteroGraph, size: int, smoothing: int = 2, seed: int 
         (np.maximum(information, 0), (meeting.row, meeting.col)), shape=meeting.shape
     )
     start = np.random.default_rng(seed).standard_normal(count)
-    left, strength, _ = svds(information, k=k, v0=start)
+    try:
+        left, strength, _ = svds(information, k=k, v0=start)
+    except ArpackError:
+        # Of a network of many small pieces many singular values are alike, which takes more room to tell apart.
+        left, strength, _ = svds(information, k=k, v0=start, ncv=min(count - 1, max(4 * k, 500)))
     # A vector and its opposite are one direction: the sign of the largest entry tells which is meant.
     left *= np.sign(left[np.abs(left).argmax(0), np.arange(k)])
     ordered = left * np.sqrt(np.maximum(strength, 0))
