@@ -50,6 +50,8 @@ def svd_embeddings(graph: HeteroGraph, size: int, smoothing: int = 2, seed: int 
     try:
         left, strength, _ = svds(information, k=k, v0=start)
     except ArpackError:
+        if k > count - 2:
+            raise
         # Of a network of many small pieces many singular values are alike, which takes more room to tell apart.
         left, strength, _ = svds(information, k=k, v0=start, ncv=min(count - 1, max(4 * k, 500)))
     # A vector and its opposite are one direction: the sign of the largest entry tells which is meant.
