@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from training_step import STAGES, TrainingBenchmark
+from training_step import STAGES, TrainingBenchmark, synchronize
 from training_step import BenchmarkArguments as StepArguments
 from transformers import AutoTokenizer, BertConfig, BertModel, TrainerCallback
 
@@ -37,8 +37,8 @@ from tkre_hf.training_data import MINILM
 # Hidden size, layers, heads; BERT's own.
 SHAPES = {"BERT-base": (768, 12, 12), "BERT-large": (1024, 24, 16)}
 
-# Of both sides of the matrix product whose rate counts as the peak.
-PEAK_SIZE = 8192
+# The matrix product whose rate counts as the peak: its sides, and how often it is done.
+PEAK_SIZE, PEAK_REPETITIONS = 8192, 20
 
 
 @dataclass
@@ -72,23 +72,17 @@ class _Operations(TrainerCallback):
         self.ends.append(self.counter.get_total_flops())
 
 
-def synchronize() -> None:
-    """Waits for what the accelerator was given to do."""
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-
-
-def peak_rate(device: torch.device, size: int = PEAK_SIZE, repetitions: int = 20) -> float:
+def peak_rate(device: torch.device, size: int) -> float:
     """Operations per second of a bfloat16 matrix product of random numbers."""
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     for _ in range(3):
         left @ right
     synchronize()
     start = time.perf_counter()
-    for _ in range(repetitions):
+    for _ in range(PEAK_REPETITIONS):
         left @ right
     synchronize()
-    return 2 * size**3 * repetitions / (time.perf_counter() - start)
+    return 2 * size**3 * PEAK_REPETITIONS / (time.perf_counter() - start)
 
 
 def make_backbone(shape: str, folder: Path) -> str:
@@ -164,6 +158,7 @@ class GpuBenchmark:
             values = {
                 ("gpu_training", "sentences/s"): self.args.steps * sentences / seconds,
                 ("gpu_share_of_peak", "percent"): 100 * operations / seconds / self.peak,
+                ("gpu_operations", "GFLOP"): operations / self.args.steps / 1e9,
                 ("gpu_step", "milliseconds"): 1000 * seconds / self.args.steps,
                 ("gpu_batch", "milliseconds"): 1000 * batches / self.args.steps,
                 **({("gpu_memory", "GiB"): memory / 2**30} if memory else {}),
@@ -183,9 +178,9 @@ def main() -> None:
     device = torch.device("cpu" if args.use_cpu else "cuda")
     peak = peak_rate(device, PEAK_SIZE if device.type == "cuda" else 512)
     row = Row("", "", "", "", 0.0, command=command(), versions=versions(), machine=machine())
+    product = replace(row, benchmark="gpu_peak", system="matrix product", setting="bfloat16", metric="TFLOP/s")
+    rows = [replace(product, value=float(f"{peak / 1e12:.4g}"), n=PEAK_REPETITIONS)]
     row = replace(row, source="sample:train" if args.data_dir is None else "fewrel:wiki")
-    rows = [replace(row, benchmark="gpu_peak", system="matrix product", setting="TFLOP/s, bfloat16", metric="TFLOP/s")]
-    rows[0] = replace(rows[0], value=float(f"{peak / 1e12:.4g}"), n=1, source="")
     with ExitStack() as stack:
         stack.enter_context(quiet_libraries())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -124,12 +124,11 @@ def run_setfit(
             for rows in (train, test)
         ]
         job: dict[str, Any] = {"backbone": resolve_backbone(args.backbone), "train": columns[0], "test": columns[1]}
-        job |= {"settings": dict(settings), "most_steps": args.max_steps, "threads": args.threads}
-        job |= {"save_steps": args.save_steps}
+        job |= {"settings": dict(settings), "most_steps": args.max_steps}
         folder = Path(args.work_dir) / f"setfit-{digest(job)[:12]}" if args.save_steps else Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         output = folder / "answer.json"
-        job |= {"folder": str(folder), "output": str(output)}
+        job |= {"threads": args.threads, "save_steps": args.save_steps, "folder": str(folder), "output": str(output)}
         environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
         if not output.exists():
             subprocess.run([python, str(PEER)], input=json.dumps(job), text=True, check=True, env=environment)

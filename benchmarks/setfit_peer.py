@@ -28,9 +28,9 @@ MINUTES = "minutes.json"
 
 def write(file: Path, content: Any) -> None:
     """Writes JSON, whole or not at all."""
-    partial = file.with_name(file.name + ".part")
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    partial.replace(file)
+    unfinished = file.with_name(file.name + ".part")
+    unfinished.write_text(json.dumps(content), encoding="utf-8")
+    unfinished.replace(file)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

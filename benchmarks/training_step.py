@@ -56,6 +56,12 @@ class BenchmarkArguments:
     output: str | None = field(default=None, metadata={"help": "JSON file that the rows are added to."})
 
 
+def synchronize() -> None:
+    """Waits for what the accelerator was given to do."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
 class _Clock(TrainerCallback):
     """When each step ended; the next one's batch is made after that, so fetching it counts."""
 
@@ -63,8 +69,7 @@ class _Clock(TrainerCallback):
         self.ends: list[float] = []
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
+        synchronize()
         self.ends.append(time.perf_counter())
 
 

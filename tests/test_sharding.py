@@ -45,7 +45,9 @@ def trainer() -> Any:
     """Of a model that the launcher has sharded, as far as the choice of layers asks."""
     plugin = SimpleNamespace(transformer_cls_names_to_wrap=None)
     accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
-    return SimpleNamespace(accelerator=accelerator, model=BertModel(BertConfig(vocab_size=50, **SIZES)))
+    return SimpleNamespace(
+        accelerator=accelerator, is_fsdp_enabled=True, model=BertModel(BertConfig(vocab_size=50, **SIZES))
+    )
 
 
 @pytest.mark.parametrize(("given", "found"), [(None, ["BertLayer"]), (["BertAttention"], ["BertAttention"])])
@@ -66,5 +68,5 @@ def test_an_encoder_without_known_layers_is_said_to_be_one_unit(trainer: Any, ca
 def test_what_cannot_be_sharded_is_refused(trainer: Any) -> None:
     with pytest.raises(TkreError, match="an encoder with lora can't be sharded .FSDP.: launch it with"):
         refuse_sharding(trainer, "an encoder with lora")
-    trainer.accelerator.state.fsdp_plugin = None
+    trainer.is_fsdp_enabled = False
     refuse_sharding(trainer, "an encoder with lora")

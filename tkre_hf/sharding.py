@@ -13,11 +13,6 @@ from tkre_hf.errors import TkreError
 logger = logging.getLogger(__name__)
 
 
-def is_sharded(trainer: Trainer) -> bool:
-    """Whether the launcher has a trainer's model sharded over the processes."""
-    return getattr(trainer.accelerator.state, "fsdp_plugin", None) is not None
-
-
 def layers_to_shard(model: nn.Module) -> set[str]:
     """Class names of the modules that are gathered one after the other: an encoder's layers.
 
@@ -30,7 +25,7 @@ def layers_to_shard(model: nn.Module) -> set[str]:
 
 def choose_layers(trainer: Trainer) -> None:
     """Has a trainer that shards its model gather the layers one by one, unless the launcher named other modules."""
-    if not is_sharded(trainer) or trainer.model is None:
+    if not trainer.is_fsdp_enabled or trainer.model is None:
         return
     plugin = trainer.accelerator.state.fsdp_plugin
     if plugin.transformer_cls_names_to_wrap is None:
@@ -52,7 +47,7 @@ def refuse_sharding(trainer: Trainer, what: str) -> None:
     Raises:
         TkreError: It has.
     """
-    if is_sharded(trainer):
+    if trainer.is_fsdp_enabled:
         raise TkreError(
             f"{what} can't be sharded (FSDP): launch it with recipes/accelerate_configs/multi_gpu.yaml, which has it "
             "whole on each GPU"

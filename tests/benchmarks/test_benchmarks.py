@@ -100,7 +100,7 @@ def test_a_gpus_rows_can_be_tried_out_on_the_processor(
     module.main()
     rows = read_rows(output)
     found = {(row.benchmark, row.system, row.setting): row.value for row in rows}
-    assert len(found) == len(rows) == 1 + 2 * 2 * 4 and all(value > 0 for value in found.values())
+    assert len(found) == len(rows) == 1 + 2 * 2 * 5 and all(value > 0 for value in found.values())
     key = ("minilm", "stage 1, 64 sentences")
     assert found["gpu_training", *key] == pytest.approx(64_000 / found["gpu_step", *key], rel=2e-3)
 

@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tkre_hf.arguments import parse_arguments
+from tkre_hf.card_trainer import CardTrainer
 from tkre_hf.data.hin import read_hin, write_hin
 from tkre_hf.errors import TkreError
 from tkre_hf.hin_training import PFHINStageArguments, pretrain
@@ -74,7 +75,13 @@ def test_two_processes_are_one(network: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_not_sharded(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tkre_hf.sharding.is_sharded", lambda trainer: True)
+    set_up = CardTrainer.__init__
+
+    def as_if_launched_so(self: CardTrainer, **kwargs: Any) -> None:
+        set_up(self, **kwargs)
+        self.is_fsdp_enabled = True
+
+    monkeypatch.setattr(CardTrainer, "__init__", as_if_launched_so)
     words = ["--network", network, "--output_dir", tmp_path / "out", *TINY, "--use_cpu", "--max_steps", 1]
     with pytest.raises(TkreError, match="PF-HIN's model can't be sharded .FSDP.: launch it with"):
         pretrain(*parse_arguments((PFHINStageArguments, PFHINTrainingArguments), [str(word) for word in words]))

@@ -54,7 +54,6 @@ def scl_trainer(
 def test_a_sharded_models_optimizer_has_what_the_loss_reads(
     stage: str,
     changes: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
     model: TKREForPreTraining,
     dataset: EncodedRecords,
     processor: TKREProcessor,
@@ -74,7 +73,7 @@ def test_a_sharded_models_optimizer_has_what_the_loss_reads(
     else:
         classifier = TKREForRelationClassification(config)
         trainer = RelationTrainer(classifier, RelationTrainingArguments(**common), dataset, processor)
-    monkeypatch.setattr("tkre_hf.tkre.trainer.is_sharded", lambda trainer: True)
+    trainer.is_fsdp_enabled = True
     optimizer = trainer.create_optimizer()
     trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader()))).backward()
     number = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

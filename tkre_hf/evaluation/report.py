@@ -115,7 +115,7 @@ def machine() -> str:
 
 def _gpus() -> list[str]:
     """The GPUs' names, each with how many there are where it's more than one."""
-    import torch
+    import torch  # Not for reading rows, which needs none of it.
 
     if not torch.cuda.is_available():
         return []

@@ -52,7 +52,7 @@ def svd_embeddings(graph: HeteroGraph, size: int, smoothing: int = 2, seed: int 
     except ArpackError:
         if k > count - 2:
             raise
-        # Of a network of many small pieces many singular values are alike, which takes more room to tell apart.
+        # Scipy 1.13 gives up on networks of many small pieces, whose singular values are alike; not with more room.
         left, strength, _ = svds(information, k=k, v0=start, ncv=min(count - 1, max(4 * k, 500)))
     # A vector and its opposite are one direction: the sign of the largest entry tells which is meant.
     left *= np.sign(left[np.abs(left).argmax(0), np.arange(k)])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from tkre_hf.card_trainer import CardTrainer
-from tkre_hf.sharding import choose_layers, is_sharded
+from tkre_hf.sharding import choose_layers
 
 from .data_collator import MSLMCollator, RelationCollator, SCLCollator
 from .losses import gather, relation_contrastive_loss, span_contrastive_loss
@@ -71,7 +71,7 @@ class _StageTrainer(CardTrainer):
             optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             given = model if model is not None else self.model
             decays = set(self.get_decay_parameter_names(given))
-            unread = set(self.unread_parts()) if is_sharded(self) else set()
+            unread = set(self.unread_parts()) if self.is_fsdp_enabled else set()
             groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
             for name, parameter in given.named_parameters():
                 if parameter.requires_grad and unread.isdisjoint(name.split(".")):
