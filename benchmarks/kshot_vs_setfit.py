@@ -78,6 +78,7 @@ class BenchmarkArguments:
         default=0,
         metadata={"help": "Save SetFit's state every so many steps, to go on when started again; 0: it isn't saved."},
     )
+    bf16: bool = field(default=False, metadata={"help": "Train SetFit in bfloat16, as ours where a processor has it."})
     threads: int = field(default=1, metadata={"help": "Threads of each."})
     setfit_python: str | None = field(default=None, metadata={"help": "A Python that has SetFit; made if not given."})
     work_dir: str = field(default="outputs/kshot_vs_setfit", metadata={"help": "Where checkpoints go."})
@@ -124,12 +125,15 @@ def run_setfit(
             for rows in (train, test)
         ]
         job: dict[str, Any] = {"backbone": resolve_backbone(args.backbone), "train": columns[0], "test": columns[1]}
-        job |= {"settings": dict(settings), "most_steps": args.max_steps}
+        job |= {"settings": dict(settings), "most_steps": args.max_steps, "bf16": args.bf16}
         folder = Path(args.work_dir) / f"setfit-{digest(job)[:12]}" if args.save_steps else Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         output = folder / "answer.json"
         job |= {"threads": args.threads, "save_steps": args.save_steps, "folder": str(folder), "output": str(output)}
         environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
+        if args.bf16:
+            # SetFit's own setting is of float16.
+            environment["ACCELERATE_MIXED_PRECISION"] = "bf16"
         if not output.exists():
             subprocess.run([python, str(PEER)], input=json.dumps(job), text=True, check=True, env=environment)
         answer = json.loads(output.read_text(encoding="utf-8"))
@@ -177,7 +181,8 @@ def main() -> None:
                 f1, minutes = round(predictions.scores()["micro_f1"], 2), round(answer["minutes"], 2)
                 steps, whole = answer["steps"], answer["all_steps"]
                 cut = f", cut to {steps:,} steps of {whole:,}" if steps < whole else ""
-                peer = replace(common, system=f"SetFit, {name}{cut}", value=f1, minutes=minutes)
+                system = f"SetFit, {name}{', bfloat16' if args.bf16 else ''}{cut}"
+                peer = replace(common, system=system, value=f1, minutes=minutes)
                 rows.append(replace(peer, versions=answer["versions"]))
                 record(rows[-1], args.output)
         print(table(rows), flush=True)
