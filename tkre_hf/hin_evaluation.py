@@ -25,7 +25,7 @@ from tkre_hf.hin_training import checkpoint_folder, load_graph, load_model, neig
 from tkre_hf.hub.facts import FIGURES, read_config
 from tkre_hf.pfhin.embedding import embed_nodes
 from tkre_hf.pfhin.graph import HeteroGraph
-from tkre_hf.pfhin.links import mix
+from tkre_hf.pfhin.links import EPOCHS, SIZE, STATES_EPOCHS, mix
 from tkre_hf.places import without_folders
 from tkre_hf.training import settings_errors
 from tkre_hf.training_data import training_summary
@@ -54,8 +54,13 @@ class EvaluateArguments:
     choose_blocks: bool = field(
         default=False, metadata={"help": "Weigh the blocks by what training and validation nodes of a label share."}
     )
-    size: int = field(default=64, metadata={"help": "Complex numbers of a node's vector in the scorer of links."})
-    epochs: int = field(default=40, metadata={"help": "Passes over the edges that train the scorer of links."})
+    size: int = field(default=SIZE, metadata={"help": "Complex numbers of a node's vector in the scorer of links."})
+    epochs: int = field(
+        default=EPOCHS, metadata={"help": "Passes over the edges that train the scorer's vectors of nodes' own."}
+    )
+    states_epochs: int = field(
+        default=STATES_EPOCHS, metadata={"help": "Passes over the edges that train the scorer on top of embeddings."}
+    )
     seed: int = field(default=0, metadata={"help": "Of walks, clusters, pairs and the scorer of links."})
 
 
@@ -64,8 +69,7 @@ def evaluate(args: EvaluateArguments) -> tuple[list[Row], list[str]]:
 
     Nodes: a linear classifier, clusters and similarity search of the embeddings that ``tkre hin embed`` writes with
     the same blocks. Links: filtered ranks by the scorers of ``tkre hin links``, weighed on the validation links, and
-    where both files have
-    false links too, how well these are told.
+    where both files have false links too, how well these are told.
 
     Returns:
         The rows, and what there is to say beside them.
@@ -140,7 +144,9 @@ def _link_figures(args: EvaluateArguments, graph: HeteroGraph) -> tuple[dict[str
     )
     valid, test = (_true_among(str(path), tables) for path in (args.valid_links, args.test_links))
     check_held_out(graph, valid, test)
-    own, on_top, _ = link_scorers(args.model, graph, args.size, args.epochs, args.seed, args.output_dir)
+    own, on_top, _ = link_scorers(
+        args.model, graph, args.size, args.epochs, args.states_epochs, args.seed, args.output_dir
+    )
     chosen_on = valid.triples[valid.label == 1]
     known = np.concatenate([graph.triples(), chosen_on])
     mixed = mix(own, on_top, chosen_on, known, graph.num_nodes)

@@ -24,8 +24,11 @@ from tkre_hf.hub.facts import weight_files
 from tkre_hf.pfhin.embedding import embed_nodes, find_node, unit_rows
 from tkre_hf.pfhin.graph import HeteroGraph
 from tkre_hf.pfhin.links import (
+    EPOCHS,
     LINK_BLOCKS,
     SAMPLED_ABOVE,
+    SIZE,
+    STATES_EPOCHS,
     ComplEx,
     LinkScorer,
     MixedScorer,
@@ -55,8 +58,11 @@ class LinksArguments:
     node: str = field(metadata={"help": "Id of a node, or a name that is one node's alone."})
     k: int = field(default=10, metadata={"help": "How many links."})
     edge_type: str | None = field(default=None, metadata={"help": "Only links of this type; of all by default."})
-    size: int = field(default=64, metadata={"help": "Complex numbers of a node's vector in the scorer."})
-    epochs: int = field(default=40, metadata={"help": "Passes over the edges that train the scorer."})
+    size: int = field(default=SIZE, metadata={"help": "Complex numbers of a node's vector in the scorer."})
+    epochs: int = field(default=EPOCHS, metadata={"help": "Passes over the edges that train vectors of nodes' own."})
+    states_epochs: int = field(
+        default=STATES_EPOCHS, metadata={"help": "Passes over the edges that train the scorer on top of embeddings."}
+    )
     weight: float = field(
         default=0.2, metadata={"help": "What embeddings count for, beside vectors of nodes' own (CodEx-S chose it)."}
     )
@@ -96,7 +102,7 @@ def predict_node_links(args: LinksArguments) -> list[PredictedLink]:
     Raises:
         TkreError: There is no such checkpoint, node or edge type, or a setting is out of its range.
     """
-    for name in ("k", "size", "epochs"):
+    for name in ("k", "size", "epochs", "states_epochs"):
         if getattr(args, name) < 1:
             raise TkreError(f"{name} is {getattr(args, name)}: expected at least 1")
     if not 0 <= args.weight < math.inf:
@@ -110,7 +116,9 @@ def predict_node_links(args: LinksArguments) -> list[PredictedLink]:
                 f"{args.edge_type!r} is no edge type of the graph, which has {', '.join(graph.edge_types)}"
             )
         kinds = range(number := graph.edge_types.index(args.edge_type), number + 1)
-    own, on_top, embeds = link_scorers(args.model, graph, args.size, args.epochs, args.seed, args.output_dir)
+    own, on_top, embeds = link_scorers(
+        args.model, graph, args.size, args.epochs, args.states_epochs, args.seed, args.output_dir
+    )
     scorer = MixedScorer(own, on_top, args.weight)
     cosines = embeds @ embeds[node]
     src, dst, edge_type = graph.edges()
@@ -143,7 +151,13 @@ def predict_node_links(args: LinksArguments) -> list[PredictedLink]:
 
 
 def link_scorers(
-    model: str, graph: HeteroGraph, size: int, epochs: int, seed: int = 0, output_dir: str | None = None
+    model: str,
+    graph: HeteroGraph,
+    size: int = SIZE,
+    epochs: int = EPOCHS,
+    states_epochs: int = STATES_EPOCHS,
+    seed: int = 0,
+    output_dir: str | None = None,
 ) -> tuple[LinkScorer, LinkScorer, NDArray[np.float32]]:
     """The scorers of a checkpoint's links; they are trained where there are none yet, or some of other settings.
 
@@ -151,7 +165,8 @@ def link_scorers(
         model: Folder or Hub id.
         graph: Beside the checkpoint.
         size: Complex numbers of a node's vector.
-        epochs: Passes over the edges.
+        epochs: Passes over the edges, of ComplEx by itself.
+        states_epochs: Passes over the edges, of that on top of PF-HIN's states.
         seed: Of their training.
         output_dir: Where they are kept; beside the model by default.
 
@@ -162,8 +177,8 @@ def link_scorers(
     Raises:
         TkreError: They must be trained, and there is no place to keep them.
     """
-    settings = {"size": size, "epochs": epochs, "seed": seed, "of": _PARTS, "sampled_above": SAMPLED_ABOVE}
-    settings |= {"checkpoint": _digest(model, graph)}
+    settings = {"size": size, "epochs": epochs, "states_epochs": states_epochs, "seed": seed, "of": _PARTS}
+    settings |= {"sampled_above": SAMPLED_ABOVE, "checkpoint": _digest(model, graph)}
     known = json.dumps(settings)
     places = [Path(output_dir)] if output_dir is not None else []
     state: dict[str, torch.Tensor] = {}
@@ -172,7 +187,7 @@ def link_scorers(
     if not state:
         path = output_folder(model, output_dir) / LINKS
         path.parent.mkdir(parents=True, exist_ok=True)
-        state = _train(model, graph, size, epochs, seed)
+        state = _train(model, graph, size, dict(zip(_PARTS, (epochs, states_epochs), strict=True)), seed)
         unfinished = path.with_name(f".{LINKS}.{os.getpid()}")
         save_file(state, unfinished, {"settings": known})
         unfinished.replace(path)
@@ -204,7 +219,7 @@ def _read(path: Path, known: str) -> dict[str, torch.Tensor]:
     return {}
 
 
-def _train(model: str, graph: HeteroGraph, size: int, epochs: int, seed: int) -> dict[str, torch.Tensor]:
+def _train(model: str, graph: HeteroGraph, size: int, epochs: dict[str, int], seed: int) -> dict[str, torch.Tensor]:
     """Vectors of nodes and edge types, of ComplEx by itself and of that on top of embeddings; and the embeddings."""
     logger.info("training the scorer of links on %d edges", graph.num_edges)
     pretrained = load_model(model)
@@ -214,15 +229,11 @@ def _train(model: str, graph: HeteroGraph, size: int, epochs: int, seed: int) ->
     folds = out_of_fold(pretrained, graph, triples, min(4, len(triples)), seed=seed, text_embeds=texts)
     states = torch.from_numpy(embed_nodes(pretrained, neighborhoods, num_walks=2, blocks=LINK_BLOCKS))
     found = {"embeds": torch.from_numpy(unit_rows(embed_nodes(pretrained, neighborhoods, num_walks=2)))}
-    how: dict[str, Any] = {
-        "size": size,
-        "epochs": epochs,
-        "batch_size": min(_BATCH, max(1, len(triples) // _BATCHES)),
-        "seed": seed,
-    }
-    own = train_complex(triples, graph.num_nodes, len(graph.edge_types), **how)
-    on_top = train_complex(triples, graph.num_nodes, len(graph.edge_types), folds=folds, own=False, **how)
-    for part, trained, features in zip(_PARTS, (own, on_top), (None, states), strict=True):
+    batch_size = min(_BATCH, max(1, len(triples) // _BATCHES))
+    how: dict[str, Any] = {"size": size, "batch_size": batch_size, "seed": seed}
+    for part in _PARTS:
+        features, kind = (None, how) if part == "own" else (states, {**how, "folds": folds, "own": False})
+        trained = train_complex(triples, graph.num_nodes, len(graph.edge_types), epochs=epochs[part], **kind)
         with torch.inference_mode():
             found[f"{part}.nodes"] = trained.vectors(features).clone()
         found[f"{part}.types"] = trained.types.weight.detach().clone()

@@ -57,6 +57,7 @@ from tkre_hf.pfhin.inputs import edge_profiles
 from tkre_hf.pfhin.links import (
     LINK_BLOCKS,
     SAMPLED_ABOVE,
+    STATES_EPOCHS,
     ComplEx,
     LinkScorer,
     MixedScorer,
@@ -243,7 +244,7 @@ def link_figures(name: str, key: str, seed: int, args: ReproduceArguments) -> tu
             bf16 = graph.num_nodes > SAMPLED_ABOVE and bf16_supported(True)
             folds = out_of_fold(model, graph, triples, seed=seed, bf16=bf16)
             states = embed_nodes(model, neighborhoods_of(folder, model, seed), bf16=bf16, blocks=LINK_BLOCKS)
-            epochs = min(10, benchmark.epochs)
+            epochs = min(STATES_EPOCHS, benchmark.epochs)
             on_top = train_complex(triples, graph.num_nodes, kinds, epochs=epochs, folds=folds, own=False, seed=seed)
             alone = LinkScorer(on_top, states)
             scorer = mix(scorer, alone, held_out, np.concatenate([triples, held_out]), graph.num_nodes)

@@ -31,6 +31,9 @@ FloatArray = NDArray[np.float32]
 # Not the node embeddings as they are: they were trained on the very edges that are held back from a fold.
 LINK_BLOCKS = {"pooled": 1.0, "state": 1.0}
 
+# Complex numbers of a vector, and passes over the edges: by itself, and on top of embeddings, which know much already.
+SIZE, EPOCHS, STATES_EPOCHS = 128, 40, 10
+
 # With more nodes than these, each edge is compared with a sample: time would grow with the square of their number.
 SAMPLED_ABOVE = 5_000
 
@@ -57,7 +60,7 @@ class ComplEx(nn.Module):
         self,
         num_nodes: int,
         num_types: int,
-        size: int = 128,
+        size: int = SIZE,
         num_features: int = 0,
         own: bool = True,
         sparse: bool = False,
@@ -105,8 +108,8 @@ def train_complex(
     triples: IntArray,
     num_nodes: int,
     num_types: int,
-    size: int = 128,
-    epochs: int = 40,
+    size: int = SIZE,
+    epochs: int = EPOCHS,
     batch_size: int = 512,
     learning_rate: float = 0.1,
     regularization: float = 5e-3,
