@@ -20,6 +20,8 @@ from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification
 
 from tkre_hf.data import load_sample, make_record
 
+from .programs import Programs
+
 SPECIAL_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
 # Relation label -> name, description, and sentences with {h} and {t}.
@@ -105,6 +107,14 @@ def tiny_bert(vocab_size: int, **settings: Any) -> BertConfig:
     """A BERT small enough to train in a test."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     return BertConfig(vocab_size=vocab_size, max_position_embeddings=64, **{**sizes, **settings})
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Programs that start at once."""
+    folder = tmp_path_factory.mktemp("programs")
+    with Programs(folder, {"HF_HOME": str(folder / "huggingface")}) as programs:
+        yield programs
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -15,22 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..hub.server import Hub
-from . import warm
-
-# Asks the warm process to be the program under whose name it is called, passes Ctrl+C on, and ends as that one does.
-_STAND_IN = """#!{python} -ISE
-import json, os, signal, socket, sys
-connection = socket.socket(socket.AF_UNIX)
-connection.connect({address!r})
-asked = dict(argv=[os.path.abspath(__file__), *sys.argv[1:]], cwd=os.getcwd(), env=dict(os.environ))
-message = json.dumps(asked).encode() + b"\\n"
-sent = socket.send_fds(connection, [message], [0, 1, 2])
-connection.sendall(message[sent:])
-answers = connection.makefile()
-program = int(answers.readline())
-signal.signal(signal.SIGINT, lambda *_: os.kill(program, signal.SIGINT))
-sys.exit(int(answers.readline() or 1))
-"""
+from ..programs import Programs
 
 
 class Terminal:
@@ -46,39 +30,19 @@ class Terminal:
 
     def __init__(self, folder: Path, backbone: Path, data: Path, port: int, hub: Hub) -> None:
         self.folder, self.hub = folder, hub
-        self.bin = folder / "bin"
-        self.bin.mkdir(parents=True)
-        self._address, self._stranger = folder / "address", folder / "address-stranger"
-        for name in warm.PROGRAMS:
-            program = self.bin / name
-            address = self._stranger if name == "stranger" else self._address
-            program.write_text(_STAND_IN.format(python=sys.executable, address=str(address)))
-            program.chmod(0o755)
-        (folder / "home").mkdir()
-        self.environment = {
-            **os.environ,
-            **{name: value for name, value in hub.environment().items() if name != "HF_TOKEN"},
-            "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(Path(warm.__file__).parents[2]),
-            "HOME": str(folder / "home"),
-            "HF_HOME": str(folder / "home" / "huggingface"),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        command = [sys.executable, warm.__file__, str(self._address), str(backbone), str(data), str(port)]
-        # A session of its own, so that what it has started ends with it.
-        self._process = subprocess.Popen(command, env=self.environment, start_new_session=True)
+        home = folder / "home"
+        home.mkdir(parents=True)
+        environment = {name: value for name, value in hub.environment().items() if name != "HF_TOKEN"}
+        environment |= {"HOME": str(home), "HF_HOME": str(home / "huggingface"), "HF_HUB_OFFLINE": "1"}
+        self.programs = Programs(folder, environment, str(backbone), str(data), str(port))
+        self.environment, self.bin = self.programs.environment, self.programs.bin
 
     def __enter__(self) -> Terminal:
-        while not (self._address.exists() and self._stranger.exists()):
-            assert self._process.poll() is None, "the terminal could not be started"
-            time.sleep(0.05)
+        self.programs.__enter__()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self.programs.__exit__(kind, error, trace)
 
     def bash(self, text: str, folder: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
         """Runs a block of shell; gives its exit code, what it printed, and what it wrote to the error stream."""

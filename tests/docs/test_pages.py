@@ -1,7 +1,7 @@
 """README, the how-to pages and the notebooks do what they say: every block runs, in order, as a newcomer would run it.
 
 Each page has a folder of its own with a clone of the repository and what the page takes for granted
-(``possessions.py``). Commands are run as they are printed, on smaller things (``warm.py``). A block that can't run
+(``possessions.py``). Commands are run as they are printed, on smaller things (``small.py``). A block that can't run
 offline on one machine says so in a comment before it (``blocks.py``).
 """
 

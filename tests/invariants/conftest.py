@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+
+from ..programs import Programs
 
 ROOT = Path(__file__).parents[2]
 CHILD = Path(__file__).with_name("child.py")
@@ -22,7 +22,27 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start(tmp_path: Path, corpus_files: tuple[Path, Path]) -> Start:
+def launch(programs: Programs) -> Start:
+    """Starts a recipe: ``launch("stage2_scl.py", *settings, processes=2, TEST_KILL_AT=5)``."""
+
+    def launch(recipe: str, *settings: object, processes: int = 1, **environment: object) -> subprocess.Popen[str]:
+        launcher = [str(programs.bin / "python")]
+        if processes > 1:
+            config = ROOT / "recipes" / "accelerate_configs" / f"cpu_{processes}_processes.yaml"
+            launcher = [str(programs.bin / "accelerate"), "launch", "--config_file", str(config)]
+        return subprocess.Popen(
+            [*launcher, str(CHILD), str(ROOT / "recipes" / recipe), *map(str, settings)],
+            env={**programs.environment, **{name: str(value) for name, value in environment.items()}},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return launch
+
+
+@pytest.fixture
+def start(tmp_path: Path, corpus_files: tuple[Path, Path], launch: Start) -> Start:
     """Starts a stage on the corpus: ``start("scl", folder, backbone, "--seed", 1, processes=2, TEST_KILL_AT=5)``."""
     sources, info = corpus_files
 
@@ -39,23 +59,8 @@ def start(tmp_path: Path, corpus_files: tuple[Path, Path]) -> Start:
             settings += ("--sources", sources, *(word for pair in common.items() for word in pair))
         if stage == "scl":
             settings += ("--relation_info", info, "--relations_per_batch", 4, "--lambda_mslm", 0.5)
-        launcher = [sys.executable]
-        if processes > 1:
-            config = ROOT / "recipes" / "accelerate_configs" / f"cpu_{processes}_processes.yaml"
-            launcher += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
-        return subprocess.Popen(
-            [*launcher, str(CHILD), str(ROOT / "recipes" / RECIPES[stage]), *map(str, settings)],
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": str(ROOT),
-                "HF_DATASETS_CACHE": str(tmp_path / f"cache-{folder.name}"),
-                **{name: str(value) for name, value in environment.items()},
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        environment["HF_DATASETS_CACHE"] = tmp_path / f"cache-{folder.name}"
+        return launch(RECIPES[stage], *settings, processes=processes, **environment)
 
     return start
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from tkre_hf.hin_training import PFHINStageArguments, pretrain
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 
 from ..pfhin.conftest import make_tables
-from .conftest import CHILD, ROOT, finish
+from .conftest import Start, finish
 
 TINY = ("--hidden_size", 16, "--embedding_size", 8, "--num_hidden_layers", 2, "--num_attention_heads", 2)
 TINY += ("--intermediate_size", 24, "--num_walks", 3, "--walk_length", 5, "--max_length", 8, "--rank", "degree")
@@ -35,24 +33,18 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(network: Path, folder: Path, *settings: Any, processes: int = 1, **environment: Any) -> Any:
-    words = [CHILD, ROOT / "recipes" / "pretrain_pfhin.py", "--network", network, "--output_dir", folder, *TINY]
-    words += ["--use_cpu", "--bf16", False, "--disable_tqdm", True, *settings]
-    launcher = [sys.executable]
-    if processes > 1:
-        config = ROOT / "recipes" / "accelerate_configs" / f"cpu_{processes}_processes.yaml"
-        launcher += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
-    variables = {name: str(value) for name, value in environment.items()}
-    return subprocess.Popen(
-        [*launcher, *map(str, words)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+@pytest.fixture
+def start(network: Path, launch: Start) -> Start:
+    """Starts pre-training on the network: ``start(folder, "--max_steps", 9, processes=2)``."""
+
+    def start(folder: Path, *settings: object, **how: Any) -> subprocess.Popen[str]:
+        common = ("--network", network, "--output_dir", folder, *TINY, "--use_cpu", "--bf16", False)
+        return launch("pretrain_pfhin.py", *common, "--disable_tqdm", True, *settings, **how)
+
+    return start
 
 
-def test_two_processes_are_one(network: Path, tmp_path: Path) -> None:
+def test_two_processes_are_one(start: Start, tmp_path: Path) -> None:
     # Nine steps are more than an epoch.
     settings = ("--max_steps", 9, "--adam_epsilon", 1e-6)
     runs = {}
@@ -61,7 +53,7 @@ def test_two_processes_are_one(network: Path, tmp_path: Path) -> None:
         losses.mkdir()
         batch = ("--per_device_train_batch_size", 8 // processes)
         folder = tmp_path / f"out-{processes}"
-        runs[processes] = start(network, folder, *settings, *batch, processes=processes, TEST_LOSSES=losses)
+        runs[processes] = start(folder, *settings, *batch, processes=processes, TEST_LOSSES=losses)
     for run in runs.values():
         finish(run)
     one = np.loadtxt(tmp_path / "losses-1" / "0")
@@ -87,15 +79,15 @@ def test_it_is_not_sharded(network: Path, tmp_path: Path, monkeypatch: pytest.Mo
         pretrain(*parse_arguments((PFHINStageArguments, PFHINTrainingArguments), [str(word) for word in words]))
 
 
-def test_killed_and_resumed_is_uninterrupted(network: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_is_uninterrupted(start: Start, tmp_path: Path) -> None:
     settings = ("--max_steps", 9, "--save_steps", 3, "--per_device_train_batch_size", 8, "--init", "svd")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    uninterrupted = start(network, whole, *settings)
-    killed = start(network, broken, *settings, TEST_KILL_AT=5)
+    uninterrupted = start(whole, *settings)
+    killed = start(broken, *settings, TEST_KILL_AT=5)
     finish(killed, -signal.SIGKILL)
     finish(uninterrupted)
     assert [path.name for path in broken.glob("checkpoint-*")] == ["checkpoint-3"]
-    finish(start(network, broken, *settings, "--resume_from_checkpoint", "auto"))
+    finish(start(broken, *settings, "--resume_from_checkpoint", "auto"))
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -63,5 +64,7 @@ async def run(
 
 
 if __name__ == "__main__":
+    # Whom to kill.
+    print(os.getpid(), flush=True)
     finished = asyncio.run(run(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))
     print(finished.budget.requests, finished.stopped, len(finished.failures))

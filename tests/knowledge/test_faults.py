@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from tests.knowledge.client import PER_RELATION, PER_REQUEST, RELATIONS, run
 from tests.knowledge.servers import TRANSPORT_FAULTS, Server, ThreadedServer, random_faults
+from tests.programs import Programs
 from tkre_hf.knowledge.align import fold
 from tkre_hf.knowledge.parse import parse_samples
 
@@ -74,15 +74,13 @@ def test_every_request_of_2000_is_answered_once_through_faults(tmp_path: Path, b
     assert {"unparseable", "wrong_shape", "head_not_in_text", "instructions"} <= reasons
 
 
-def test_a_run_killed_five_times_ends_with_the_same_rows(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
-    environment |= {
-        "PYTHONPATH": os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH")))),
-        "HF_HOME": str(tmp_path),
-    }
+def test_a_run_killed_five_times_ends_with_the_same_rows(tmp_path: Path, programs: Programs) -> None:
+    environment = {name: value for name, value in programs.environment.items() if name != "HF_TOKEN"}
+    # Which would forbid the server too.
+    environment["HF_HUB_OFFLINE"] = "0"
 
     def start(url: str, folder: Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.knowledge.client", url, str(folder), "inference"]
+        command = [programs.bin / "python", "-m", "tests.knowledge.client", url, str(folder), "inference"]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
     with ThreadedServer(Server(FAULTS, content_faults=0.05, hang=3.5)) as server:
@@ -96,6 +94,8 @@ def test_a_run_killed_five_times_ends_with_the_same_rows(tmp_path: Path) -> None
         answers = killed / "answers.jsonl"
         for _ in range(5):
             process = start(server.url, killed)
+            assert process.stdout is not None
+            client = int(process.stdout.readline())
             size = answers.stat().st_size if answers.exists() else 0
             deadline = time.monotonic() + 60
             # Not while Python still starts: from its first new answer on, at a random moment.
@@ -103,8 +103,8 @@ def test_a_run_killed_five_times_ends_with_the_same_rows(tmp_path: Path) -> None
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.005)
             time.sleep(choose.uniform(0.05, 0.8))
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            os.kill(client, signal.SIGKILL)
+            process.communicate(timeout=60)
             assert process.returncode == -signal.SIGKILL
         last = start(server.url, killed)
         last.communicate(timeout=120)

