@@ -174,15 +174,20 @@ def answer(connection: socket.socket) -> None:
 
 
 def serve(address: str) -> None:
-    """Answers until it is stopped."""
+    """Answers until it is stopped, or whoever started it is gone."""
+    parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{address}.part")
         server.listen(64)
+        server.settimeout(5)
         # It has this name once there is somebody to answer.
         os.rename(f"{address}.part", address)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        while True:
-            connection, _ = server.accept()
+        while os.getppid() == parent:
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                continue
             if os.fork() == 0:
                 server.close()
                 answer(connection)
