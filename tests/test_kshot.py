@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
-import tkre_hf.kshot
+import tkre_hf.kshot_chain
 from tkre_hf.cli import main
 from tkre_hf.digests import file_digest
 from tkre_hf.errors import TkreError
@@ -83,13 +83,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps that were really trained, as they are."""
     calls: list[str] = []
     for name in ("train_mslm", "train_scl", "train_relations"):
-        original = getattr(tkre_hf.kshot, name)
+        original = getattr(tkre_hf.kshot_chain, name)
 
         def called(*args: Any, name: str = name, original: Any = original) -> Any:
             calls.append(name)
             return original(*args)
 
-        monkeypatch.setattr(tkre_hf.kshot, name, called)
+        monkeypatch.setattr(tkre_hf.kshot_chain, name, called)
     return calls
 
 
@@ -217,7 +217,7 @@ def test_a_test_that_was_interrupted_is_done_again(arguments: KShotArguments, mo
         raise TkreError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tkre_hf.kshot, "write_card", fails)
+        patch.setattr(tkre_hf.kshot_chain, "write_card", fails)
         with pytest.raises(TkreError, match="the disk is full"):
             run_chain(plain)
     result = run_chain(plain)
@@ -255,7 +255,7 @@ def test_from_the_command_line(arguments: KShotArguments, tmp_path: Path, capsys
 
     assert main(["train", "kshot", "--config", str(config), "--finetune.max_step", "3"]) == 2
     error = capsys.readouterr().err
-    assert "classifier: unknown key 'max_step'; did you mean 'max_steps'?" in error
+    assert "finetune: unknown key 'max_step'; did you mean 'max_steps'?" in error
     assert main(["train", "kshot"]) == 2
     assert "no rows: say what to train on" in capsys.readouterr().err
     assert main(["train", "stage3"]) == 2

@@ -197,7 +197,14 @@ def _validation(args: RelationStageArguments, records: Dataset, labels: Sequence
     gold = Counter(
         label for label, source in zip(records["relation"], records["source"], strict=True) if source == "gold"
     )
-    k = args.validation_k or Counter(gold.values()).most_common(1)[0][0]
+    if args.validation_k is None and not gold:
+        raise TkreError(
+            "validation: no training row is a labelled one, but all are samples; say with validation_k how many rows "
+            "of each relation to validate on"
+        )
+    # As most relations have, for the class without a relation may have more; of two such numbers the smaller.
+    numbers = Counter(gold.values())
+    k = args.validation_k or min(numbers, key=lambda number: (-numbers[number], number))
     return draw_kshot(rows, k, args.validation_seed, allow_fewer=True).select(rows)
 
 

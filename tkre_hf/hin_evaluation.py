@@ -82,7 +82,7 @@ def evaluate(args: EvaluateArguments) -> tuple[list[Row], list[str]]:
         raise TkreError("say what to measure on: --network with labels and splits, or --valid_links and --test_links")
     if asks_links and (args.valid_links is None or args.test_links is None):
         raise TkreError("links need both files: --valid_links to choose weight and thresholds on, and --test_links")
-    for name in ("num_walks", "size", "epochs"):
+    for name in ("num_walks", "size", "epochs", "states_epochs"):
         if getattr(args, name) < 1:
             raise TkreError(f"{name} is {getattr(args, name)}: expected at least 1")
     if args.network is None and (args.choose_blocks or args.blocks is not None):
