@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 import tkre_hf.kshot_chain
+from tkre_hf.data import load_records
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.report import read_rows
 from tkre_hf.hub.facts import FIGURES
 from tkre_hf.kshot import KShotArguments, run_chain
+from tkre_hf.kshot_chain import Chain
 
 STEP = {"max_steps": 1, "use_cpu": True, "bf16": False, "disable_tqdm": True, "max_length": 64}
 
@@ -125,3 +127,13 @@ def test_samples_alone_do_not_say_how_many_to_validate_on(given: dict[str, Any],
     with pytest.raises(TkreError, match="validation: no training row is a labelled one.*validation_k"):
         run_chain(KShotArguments(**{**given, "train": str(samples), "finetune": finetune}))
     run_chain(KShotArguments(**{**given, "train": str(samples), "finetune": {**finetune, "validation_k": 2}}))
+
+
+def test_no_sample_may_repeat_a_row_of_a_published_test_set(given: dict[str, Any]) -> None:
+    rows = load_records(given["test"])
+    for test in (given["test"], "semeval:opennre"):
+        chain = Chain(KShotArguments(**{**given, "test": test}))
+        chain.test_rows = rows
+        (file,) = chain._stage0({"model": "m"}).exclude
+        assert (file == test) == (test == given["test"])
+        assert load_records(file)["tokens"] == rows["tokens"]

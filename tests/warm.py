@@ -15,11 +15,13 @@ import gc
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import metadata
 from pathlib import Path
@@ -150,14 +152,32 @@ def call(program: Callable[[Any], None], argument: Any) -> int:
 
 
 def answer(connection: socket.socket) -> None:
-    """Does in this fork what a program's stand-in has asked for."""
+    """Has a fork do what a program's stand-in has asked for, and tells how it ended; it ends with the stand-in."""
     message, streams, *_ = socket.recv_fds(connection, 1 << 16, 3)
     while not message.endswith(b"\n"):
-        message += connection.recv(1 << 16)
-    asked = json.loads(message)
+        more = connection.recv(1 << 16)
+        if not more:
+            return
+        message += more
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if (program := os.fork()) == 0:
+        connection.close()
+        os._exit(become(json.loads(message), streams) & 0xFF)
+    for stream in streams:
+        os.close(stream)
+    connection.sendall(b"%d\n" % program)
+    ended, status = 0, 0
+    while not ended:
+        is_gone, _, _ = select.select([connection], [], [], 0.02)
+        if is_gone:
+            os.kill(program, signal.SIGKILL)
+        ended, status = os.waitpid(program, 0 if is_gone else os.WNOHANG)
+    connection.sendall(b"%d" % os.waitstatus_to_exitcode(status))
+
+
+def become(asked: dict[str, Any], streams: Sequence[int]) -> int:
+    """Does in this fork what was asked for; gives its exit code."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    connection.sendall(b"%d\n" % os.getpid())
     os.environ.clear()
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
@@ -169,13 +189,11 @@ def answer(connection: socket.socket) -> None:
     code = call(PROGRAMS[program.name], asked["argv"][1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    connection.sendall(b"%d" % code)
-    os._exit(0)
+    return code
 
 
-def serve(address: str) -> None:
+def serve(address: str, parent: int) -> None:
     """Answers until it is stopped, or whoever started it is gone."""
-    parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{address}.part")
         server.listen(64)
@@ -190,7 +208,9 @@ def serve(address: str) -> None:
                 continue
             if os.fork() == 0:
                 server.close()
-                answer(connection)
+                with suppress(OSError):
+                    answer(connection)
+                os._exit(0)
             connection.close()
 
 
@@ -209,13 +229,15 @@ def preload(modules: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    starter, me = os.getppid(), os.getpid()
     preload(LIBRARIES)
     if os.fork() == 0:
         assert not [name for name in sys.modules if name.partition(".")[0] == "tkre_hf"]
         sys.modules["tkre_hf"] = None  # type: ignore[assignment]
-        serve(f"{sys.argv[1]}-stranger")
+        serve(f"{sys.argv[1]}-stranger", me)
+        os._exit(0)
     preload(PRELOADED)
     if sys.argv[2:]:
         import_module("tests.docs.small").make_small(*sys.argv[2:])
     gc.freeze()
-    serve(sys.argv[1])
+    serve(sys.argv[1], starter)

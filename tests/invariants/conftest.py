@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,13 +24,19 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def launch(programs: Programs) -> Start:
-    """Starts a recipe: ``launch("stage2_scl.py", *settings, processes=2, TEST_KILL_AT=5)``."""
+    """Starts a recipe: ``launch("stage2_scl.py", *settings, processes=2, TEST_KILL_AT=5)``.
 
-    def launch(recipe: str, *settings: object, processes: int = 1, **environment: object) -> subprocess.Popen[str]:
-        launcher = [str(programs.bin / "python")]
+    Programs that start at once all hash strings alike, so that sets of them are in the same order, and end without
+    what Python does at its exit. A ``cold`` one starts as a user's does.
+    """
+
+    def launch(
+        recipe: str, *settings: object, processes: int = 1, cold: bool = False, **environment: object
+    ) -> subprocess.Popen[str]:
+        launcher = [sys.executable if cold else str(programs.bin / "python")]
         if processes > 1:
             config = ROOT / "recipes" / "accelerate_configs" / f"cpu_{processes}_processes.yaml"
-            launcher = [str(programs.bin / "accelerate"), "launch", "--config_file", str(config)]
+            launcher += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
         return subprocess.Popen(
             [*launcher, str(CHILD), str(ROOT / "recipes" / recipe), *map(str, settings)],
             env={**programs.environment, **{name: str(value) for name, value in environment.items()}},
@@ -46,9 +53,7 @@ def start(tmp_path: Path, corpus_files: tuple[Path, Path], launch: Start) -> Sta
     """Starts a stage on the corpus: ``start("scl", folder, backbone, "--seed", 1, processes=2, TEST_KILL_AT=5)``."""
     sources, info = corpus_files
 
-    def start(
-        stage: str, folder: Path, backbone: Path, *settings: object, processes: int = 1, **environment: object
-    ) -> subprocess.Popen[str]:
+    def start(stage: str, folder: Path, backbone: Path, *settings: object, **how: object) -> subprocess.Popen[str]:
         common = {"--max_length": 64, "--use_cpu": True, "--bf16": False, "--disable_tqdm": True}
         settings = ("--backbone", backbone, "--output_dir", folder, *settings)
         if stage == "kshot":
@@ -59,8 +64,7 @@ def start(tmp_path: Path, corpus_files: tuple[Path, Path], launch: Start) -> Sta
             settings += ("--sources", sources, *(word for pair in common.items() for word in pair))
         if stage == "scl":
             settings += ("--relation_info", info, "--relations_per_batch", 4, "--lambda_mslm", 0.5)
-        environment["HF_DATASETS_CACHE"] = tmp_path / f"cache-{folder.name}"
-        return launch(RECIPES[stage], *settings, processes=processes, **environment)
+        return launch(RECIPES[stage], *settings, HF_DATASETS_CACHE=tmp_path / f"cache-{folder.name}", **how)
 
     return start
 

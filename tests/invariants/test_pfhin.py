@@ -87,7 +87,7 @@ def test_killed_and_resumed_is_uninterrupted(start: Start, tmp_path: Path) -> No
     finish(killed, -signal.SIGKILL)
     finish(uninterrupted)
     assert [path.name for path in broken.glob("checkpoint-*")] == ["checkpoint-3"]
-    finish(start(broken, *settings, "--resume_from_checkpoint", "auto"))
+    finish(start(broken, *settings, "--resume_from_checkpoint", "auto", cold=True))
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 

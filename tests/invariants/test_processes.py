@@ -24,8 +24,8 @@ def test_two_processes_are_one(stage: str, start: Start, backbone: Path, tmp_pat
         batch = (f"{option}per_device_train_batch_size", 10 // processes) if stage != "scl" else ()
         losses = tmp_path / f"losses-{processes}"
         losses.mkdir()
-        folder = tmp_path / f"out-{processes}"
-        runs[processes] = start(stage, folder, backbone, *settings, *batch, processes=processes, TEST_LOSSES=losses)
+        how = {"processes": processes, "cold": processes == 2 and stage == "scl", "TEST_LOSSES": losses}
+        runs[processes] = start(stage, tmp_path / f"out-{processes}", backbone, *settings, *batch, **how)
     for run in runs.values():
         finish(run)
 

@@ -26,7 +26,7 @@ def test_killed_and_resumed_is_uninterrupted(
     assert [path.name for path in broken.glob("checkpoint-*")] == ["checkpoint-5"]
     assert not (broken / "model.safetensors").exists()
 
-    finish(start(stage, broken, backbone, *settings, "--resume_from_checkpoint", "auto"))
+    finish(start(stage, broken, backbone, *settings, "--resume_from_checkpoint", "auto", cold=True))
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
@@ -43,7 +43,7 @@ def test_a_chain_killed_in_any_step_goes_on(start: Start, make_backbone: Callabl
     assert not list(broken.glob("classifier-*"))
     finish(start("kshot", broken, backbone, *settings, TEST_KILL_AT=8), -signal.SIGKILL)
     assert [path.name for path in broken.glob("classifier-*/checkpoint-*")] == ["checkpoint-3", "checkpoint-6"]
-    finish(start("kshot", broken, backbone, *settings))
+    finish(start("kshot", broken, backbone, *settings, cold=True))
     (one,), (other,) = (list(folder.glob("classifier-*")) for folder in (whole, broken))
     assert one.name == other.name
     assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
