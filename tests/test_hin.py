@@ -347,6 +347,15 @@ def test_links_that_are_all_true_are_ranked_and_not_judged(model: Path, network:
         tkre(["--debug", *argv])
 
 
+@pytest.mark.parametrize("name", ["size", "epochs", "states_epochs"])
+def test_a_scorer_of_links_has_a_size_and_passes(
+    name: str, model: Path, network: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["links", "--node", "n1"], ["evaluate", "--network", str(network)]):
+        assert tkre(["hin", words[0], "--model", str(model), *words[1:], f"--{name}", "0"]) == 2
+        assert f"{name} is 0: expected at least 1" in capsys.readouterr().err
+
+
 def test_splits_have_labels(network: Path) -> None:
     tables = make_tables()
     assert set(split_of(tables, None)) == {"train", "val", "test"}

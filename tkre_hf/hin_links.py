@@ -227,8 +227,8 @@ def _train(model: str, graph: HeteroGraph, size: int, epochs: dict[str, int], se
         neighborhoods = neighborhoods_of(model, pretrained, seed)
     triples, texts = graph.triples(), load_graph(model)[2]
     folds = out_of_fold(pretrained, graph, triples, min(4, len(triples)), seed=seed, text_embeds=texts)
-    states = torch.from_numpy(embed_nodes(pretrained, neighborhoods, num_walks=2, blocks=LINK_BLOCKS))
-    found = {"embeds": torch.from_numpy(unit_rows(embed_nodes(pretrained, neighborhoods, num_walks=2)))}
+    states = torch.from_numpy(embed_nodes(pretrained, neighborhoods, blocks=LINK_BLOCKS))
+    found = {"embeds": torch.from_numpy(unit_rows(embed_nodes(pretrained, neighborhoods)))}
     batch_size = min(_BATCH, max(1, len(triples) // _BATCHES))
     how: dict[str, Any] = {"size": size, "batch_size": batch_size, "seed": seed}
     for part in _PARTS:
