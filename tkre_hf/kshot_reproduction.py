@@ -47,9 +47,12 @@ class KShotSystem:
         fewrel: Whether it starts from stage 2's checkpoint on FewRel; from the plain encoder otherwise.
         samples: Whether an LLM's samples of each relation are trained on; ``explanations`` likewise, in the stages.
         more: Files of ``recipes/knowledge`` that fine-tuning gets too: samples written with no row shown.
+        more_in_stages: Whether stages 1 and 2 get these as well.
         stage1: Whether there is a stage 1 on the rows; ``stage2`` likewise.
         count: The most samples of a relation.
         consistency: Whether the samples that the checkpoint finds least like their relation are left out.
+        drop_worst: Which share of them that is.
+        stages: Settings of stages 1 and 2 beyond the recipe's, by the stage's name.
         finetune: Fine-tuning's settings beyond the recipe's.
         averaged: Fine-tunings whose weights are averaged.
         ks: The Ks; with samples there is 8 alone.
@@ -62,10 +65,13 @@ class KShotSystem:
     samples: bool = False
     explanations: bool = False
     more: tuple[str, ...] = ()
+    more_in_stages: bool = False
     stage1: bool = False
     stage2: bool = False
     count: int = 12
     consistency: bool = False
+    drop_worst: float = 0.25
+    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     finetune: Mapping[str, Any] = field(default_factory=dict)
     averaged: int = 1
     ks: tuple[int, ...] = (8,)
@@ -112,9 +118,18 @@ SYSTEMS: dict[str, KShotSystem] = {
         samples=True, more=(*_TWO_HUNDRED, "semeval_near_misses.jsonl"), finetune=_MORE
     ),
     "+ FewRel, 200 samples alone": KShotSystem(more=_TWO_HUNDRED, finetune=_MANY, ks=(16, 32)),
+    "+ FewRel, SCDG but the worst twentieth": KShotSystem(samples=True, consistency=True, drop_worst=0.05),
     "+ FewRel, SCDG, moved marks": KShotSystem(samples=True, finetune={"moved_marks": 150}),
     "+ FewRel, SCDG and EDKG in stage 1": KShotSystem(samples=True, explanations=True, stage1=True),
     "everything": _EVERYTHING,
+    # Two passes of each stage.
+    "everything, 400 more in all steps": replace(
+        _EVERYTHING,
+        more=_FOUR_HUNDRED,
+        more_in_stages=True,
+        stages={"stage1": {"num_train_epochs": 2}, "stage2": {"max_steps": 400}},
+        finetune=_MORE,
+    ),
     "everything but FewRel": replace(_EVERYTHING, fewrel=False),
     "everything but SCDG": replace(_EVERYTHING, samples=False),
     "everything but EDKG": replace(_EVERYTHING, explanations=False),
@@ -186,13 +201,21 @@ def chain_arguments(system: KShotSystem, k: int, split: int, args: ReproduceKSho
         recorded = str(semeval / "knowledge" / f"{k}-{split}")
         stage0 = {**(chain.stage0 or {}), "recorded": recorded, "add_k": system.count}
         if system.consistency:
-            stage0 |= {"consistency": args.checkpoint, "drop_worst": 0.25}
+            stage0 |= {"consistency": args.checkpoint, "drop_worst": system.drop_worst}
         finetune["record_sources"] = [kind for kind in kinds if kind != "edkg"]
     if system.more:
         finetune["add_sources"] = [str(recipes / "knowledge" / name) for name in system.more]
         finetune["record_sources"] = ["gold", "scdg"]
+    added = {"add_sources": finetune["add_sources"]} if system.more_in_stages else {}
     stages = {
-        name: {**(getattr(chain, name) or {}), **common, "record_sources": kinds} for name in ("stage1", "stage2")
+        name: {
+            **(getattr(chain, name) or {}),
+            **system.stages.get(name, {}),
+            **common,
+            **added,
+            "record_sources": kinds,
+        }
+        for name in ("stage1", "stage2")
     }
     return replace(
         chain,
