@@ -118,7 +118,7 @@ SYSTEMS: dict[str, KShotSystem] = {
         samples=True, more=(*_TWO_HUNDRED, "semeval_near_misses.jsonl"), finetune=_MORE
     ),
     "+ FewRel, 200 samples alone": KShotSystem(more=_TWO_HUNDRED, finetune=_MANY, ks=(16, 32)),
-    "+ FewRel, SCDG but the worst twentieth": KShotSystem(samples=True, consistency=True, drop_worst=0.05),
+    "+ FewRel, SCDG but the worst of each 12": KShotSystem(samples=True, consistency=True, drop_worst=0.1),
     "+ FewRel, SCDG, moved marks": KShotSystem(samples=True, finetune={"moved_marks": 150}),
     "+ FewRel, SCDG and EDKG in stage 1": KShotSystem(samples=True, explanations=True, stage1=True),
     "everything": _EVERYTHING,
