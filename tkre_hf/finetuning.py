@@ -186,7 +186,7 @@ def _mean_length(model: TKREForRelationClassification, processor: TKREProcessor,
 
 
 def _validation(args: RelationStageArguments, records: Dataset, labels: Sequence[str]) -> Dataset | None:
-    """The K-shot development set: as many rows of each relation as there are training rows."""
+    """The K-shot development set: as many rows of each relation as most relations have training rows."""
     if args.validation is None:
         return None
     rows = load_split(args.validation, "validation", data_dir=args.data_dir)
