@@ -137,3 +137,15 @@ def test_no_sample_may_repeat_a_row_of_a_published_test_set(given: dict[str, Any
         (file,) = chain._stage0({"model": "m"}).exclude
         assert (file == test) == (test == given["test"])
         assert load_records(file)["tokens"] == rows["tokens"]
+
+
+def test_validation_rows_of_other_relations_are_left_out_and_told(
+    given: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = tmp_path / "train.jsonl"
+    rows = Path(given["train"]).read_text().splitlines(keepends=True)
+    train.write_text("".join(row for row in rows if json.loads(row)["relation"] != "mother"))
+    finetune = {**STEP, "validation": given["test"]}
+    with caplog.at_level(logging.WARNING):
+        run_chain(KShotArguments(**{**given, "train": str(train), "test": None, "finetune": finetune}))
+    assert "validation: 8 of 48 rows are of relations that are not trained on" in caplog.messages

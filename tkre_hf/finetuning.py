@@ -190,10 +190,12 @@ def _validation(args: RelationStageArguments, records: Dataset, labels: Sequence
     if args.validation is None:
         return None
     rows = load_split(args.validation, "validation", data_dir=args.data_dir)
-    known = set(labels)
+    known, total = set(labels), len(rows)
     rows = rows.select([i for i, label in enumerate(rows["relation"]) if label in known])
     if not len(rows):
         raise TkreError(f"validation: {args.validation} has no row of the relations trained on")
+    if len(rows) < total:
+        logger.warning("validation: %d of %d rows are of relations that are not trained on", total - len(rows), total)
     gold = Counter(
         label for label, source in zip(records["relation"], records["source"], strict=True) if source == "gold"
     )
