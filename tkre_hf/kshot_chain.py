@@ -210,8 +210,7 @@ class Chain:
 
     def stage2(self, settings: Mapping[str, Any]) -> None:
         """Span-level contrastive learning on the rows."""
-        info = [self.args.relation_info] if self.args.relation_info else []
-        self._train("stage2", train_scl, _SCL, {"relation_info": info, **settings})
+        self._train("stage2", train_scl, _SCL, {"relation_info": self.info, **settings})
 
     def finetune(self, settings: Mapping[str, Any]) -> Path:
         """The classifier."""
