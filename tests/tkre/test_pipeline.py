@@ -265,6 +265,24 @@ def test_saved_relations_travel_with_the_checkpoint(
     assert load(folder).relations == []
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_pipeline_in_half_precision_is_saved_as_any(
+    dtype: torch.dtype, pipe: RelationExtractionPipeline, checkpoint: Path, tmp_path: Path
+) -> None:
+    expected = pipe.fit(descriptions=DESCRIPTIONS)(MARKED, top_k=None)
+    eager = {"attn_implementation": "eager"}
+    half = load(checkpoint, dtype=dtype, model_kwargs=eager).fit(descriptions=DESCRIPTIONS)
+    half.save_pretrained(tmp_path / "half")
+    # Nor does the tokenizer keep what was the model's.
+    assert not {"dtype", "attn_implementation"} & half.tokenizer.init_kwargs.keys()
+    loaded = load(tmp_path / "half", dtype="auto", model_kwargs=eager)
+    assert loaded.model.dtype == dtype
+    found = loaded(MARKED, top_k=None)
+    assert found == half(MARKED, top_k=None)
+    for ours, theirs in zip(similarities([found]), similarities([expected]), strict=True):
+        assert ours == pytest.approx(theirs, abs=0.02)
+
+
 def test_prototypes_of_another_model_are_refused(pipe: RelationExtractionPipeline, checkpoint: Path) -> None:
     pipe.fit(descriptions=DESCRIPTIONS).save_relations(checkpoint)
     path = checkpoint / "prototypes.safetensors"

@@ -109,10 +109,6 @@ def load_pipeline(
         except (OSError, HFValidationError) as error:
             first = str(error).strip().splitlines()[0]
             raise TkreError(f"the checkpoint {name} can't be loaded: {first}") from error
-    if not with_relations:
-        # A tokenizer keeps all that it was loaded with, and saves it.
-        for tokenizer in (found.tokenizer, found.processor.tokenizer):
-            tokenizer.init_kwargs.pop("with_relations", None)
     return found
 
 

@@ -35,6 +35,22 @@ class EntityError(ValueError):
         self.role = role
 
 
+# Settings of a model that ``pipeline()`` hands to the processor too. Its tokenizer would keep them, and save them: a
+# type of numbers can't be saved.
+_OF_THE_MODEL = (
+    "attn_implementation",
+    "device_map",
+    "dtype",
+    "max_memory",
+    "offload_folder",
+    "quantization_config",
+    "torch_dtype",
+    "use_safetensors",
+    "variant",
+    "with_relations",
+)
+
+
 class TKREProcessor(ProcessorMixin):
     """Marks entities, tokenizes, and keeps both entities inside the window.
 
@@ -65,6 +81,8 @@ class TKREProcessor(ProcessorMixin):
         self._seeds = self._strategy.special_tokens(self.entity_types)
         if not tokenizer.is_fast:
             raise ValueError("TKREProcessor needs a fast tokenizer, one that knows which word a token comes from")
+        for name in _OF_THE_MODEL:
+            tokenizer.init_kwargs.pop(name, None)
         tokenizer.add_tokens(list(self._seeds), special_tokens=True)
         bare = tokenizer("a", add_special_tokens=False)["input_ids"]
         full = tokenizer("a")["input_ids"]
