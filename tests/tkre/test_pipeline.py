@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 import tkre_hf  # noqa: F401  (registers the task)
 from tkre_hf.data.relations import RelationInfo
@@ -160,6 +162,16 @@ def test_a_list_mixes_sentences_of_any_number_of_pairs(pipe: RelationExtractionP
         assert pair["head"] == {"start": 32, "end": 36, "text": "Lima"} == results[1][4]["head"]
         assert pair["similarity"] == pytest.approx(results[1][4]["similarity"], abs=1e-5)
     assert pipe([]) == [] and list(pipe(iter([]))) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_data_set_and_its_column_are_read_as_they_come(batch_size: int, pipe: RelationExtractionPipeline) -> None:
+    pipe.fit(descriptions=DESCRIPTIONS)
+    texts = [MARKED, "[E1]Lima[/E1] spans [E2]Kiel[/E2] .", "[E2]Elba[/E2] has its capital , [E1]Oslo[/E1] ."]
+    rows = Dataset.from_dict({"text": texts, "page": [1, 2, 3]})
+    expected = similarities(pipe(texts, top_k=None))
+    for inputs in (rows, rows["text"], KeyDataset(rows, "text"), iter(texts)):
+        assert_same(similarities([*pipe(inputs, top_k=None, batch_size=batch_size)]), expected)
 
 
 def test_marks_and_spans_and_words_are_the_same_sentence(pipe: RelationExtractionPipeline) -> None:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from transformers import pipeline
 from transformers.pipelines.base import ChunkPipeline
 
@@ -265,6 +266,9 @@ class RelationExtractionPipeline(ChunkPipeline):
         if isinstance(inputs, str | Mapping | Sentence):
             (sentence,) = self._read([inputs], batch_size)
             return super().__call__(sentence, **kwargs)
+        if isinstance(inputs, Dataset) and not isinstance(inputs, Iterable):
+            # Such as transformers' KeyDataset, a data set's column: it has a length and places, and no iterator.
+            inputs = map(inputs.__getitem__, range(len(inputs)))  # type: ignore[arg-type]
         if not isinstance(inputs, Iterable):
             raise TkreError(f"expected a sentence or several, found {type(inputs).__name__}")
         sentences = self._read(inputs, batch_size)
