@@ -11,11 +11,13 @@ import torch
 from scipy.sparse.linalg import ArpackError, svds
 from transformers import set_seed
 
+from tkre_hf.epoch_loader import EpochDataLoader
 from tkre_hf.pfhin.embedding import Neighborhoods, embed_nodes
+from tkre_hf.pfhin.finetuning import NodeCollator, TaskTrainer
 from tkre_hf.pfhin.graph import HeteroGraph
 from tkre_hf.pfhin.initialization import initialize_ids, svd_embeddings
 from tkre_hf.pfhin.inputs import NodeReader
-from tkre_hf.pfhin.modeling_pfhin import PFHINForPreTraining
+from tkre_hf.pfhin.modeling_pfhin import PFHINForNodeClassification, PFHINForPreTraining
 from tkre_hf.pfhin.tasks import similarity_search
 from tkre_hf.pfhin.trainer import PFHINTrainer
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
@@ -84,6 +86,30 @@ def test_accumulated_steps_are_one_batch(graph: HeteroGraph, tmp_path: Path) -> 
     # The order of nodes is drawn for batches of its own, but of both sizes from the same permutation.
     for (name, one), two in zip(whole.named_parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(two, one, atol=1e-5, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("task", ["pretraining", "nodes", "nodes evaluated"])
+def test_workers_make_the_same_batches(task: str, tmp_path: Path) -> None:
+    tables = make_tables()
+    graph = HeteroGraph.from_tables(tables)
+
+    def loader(**settings: Any) -> EpochDataLoader:
+        args = PFHINTrainingArguments(str(tmp_path), use_cpu=True, bf16=False, **settings)
+        if task == "pretraining":
+            return PFHINTrainer(PFHINForPreTraining(small(graph)), args, graph).get_train_dataloader()
+        model = PFHINForNodeClassification(small(graph, num_labels=3))
+        nodes = np.flatnonzero(tables.labels >= 0)
+        collator = NodeCollator(Neighborhoods(model, graph), tables.labels)
+        trainer = TaskTrainer(model, args, nodes, collator, eval_items=nodes)
+        return trainer.get_eval_dataloader() if task.endswith("evaluated") else trainer.get_train_dataloader()
+
+    alone = loader()
+    shared = loader(dataloader_num_workers=1, dataloader_persistent_workers=True)
+    assert shared.num_workers == 1 and shared.persistent_workers
+    for _ in range(2):
+        for ours, theirs in zip(alone, shared, strict=True):
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 def test_node_embeddings_have_a_rate_and_no_decay(graph: HeteroGraph, tmp_path: Path) -> None:

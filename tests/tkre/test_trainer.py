@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tkre_hf.epoch_loader import EpochDataLoader
 from tkre_hf.tkre.configuration_tkre import TKREConfig
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
@@ -79,6 +80,27 @@ def test_a_sharded_models_optimizer_has_what_the_loss_reads(
     number = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     trained = {name for name, parameter in trainer.model.named_parameters() if id(parameter) in number}
     assert trained == {name for name, parameter in trainer.model.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("stage", ["mslm", "scl"])
+def test_workers_make_the_same_batches(
+    stage: str, model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
+) -> None:
+    def loader(**settings: Any) -> EpochDataLoader:
+        if stage == "scl":
+            return scl_trainer(model, dataset, processor, tmp_path, **settings).get_train_dataloader()
+        args = MSLMTrainingArguments(output_dir=str(tmp_path), **COMMON, **settings)
+        return MSLMTrainer(TKREForMaskedSpanLM(model.config), args, dataset, processor).get_train_dataloader()
+
+    alone = loader()
+    shared = loader(dataloader_num_workers=2, dataloader_persistent_workers=True, dataloader_prefetch_factor=3)
+    assert shared.persistent_workers and shared.prefetch_factor == 3
+    for epoch in (0, 1):
+        alone.set_epoch(epoch)
+        shared.set_epoch(epoch)
+        for ours, theirs in zip(alone, shared, strict=True):
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 def test_sentences_per_second_count_the_batch_of_stage_2(

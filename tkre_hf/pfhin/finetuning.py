@@ -13,12 +13,13 @@ from torch import Tensor
 from transformers import EvalPrediction, TrainingArguments
 
 from tkre_hf.card_trainer import CardTrainer
+from tkre_hf.epoch_loader import EpochDataLoader, epoch_loader
 from tkre_hf.sharding import refuse_sharding
 
 from .embedding import Neighborhoods
 from .hashing import Stream, hashed
 from .modeling_pfhin import PFHINForLinkPrediction, PFHINForNodeClassification
-from .sampling import EpochBatchSampler, EpochDataLoader, KeyDataset
+from .sampling import EpochBatchSampler, KeyDataset
 from .tasks import f1_scores
 
 IntArray = NDArray[np.int64]
@@ -136,7 +137,7 @@ class TaskTrainer(CardTrainer):
         world = self.args.world_size
         size = min(self.args.train_batch_size * world, len(self.items) // world * world)
         sampler = EpochBatchSampler(self.items, size, self.args.seed, self.args.process_index, world)
-        return EpochDataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self.data_collator)  # type: ignore[arg-type]
+        return epoch_loader(self.args, self.train_dataset, sampler, self.data_collator)  # type: ignore[arg-type]
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> EpochDataLoader:
         assert self.eval_items is not None
@@ -144,7 +145,7 @@ class TaskTrainer(CardTrainer):
         batches = [
             [(int(item), 0, 0) for item in self.eval_items[i : i + size]] for i in range(0, len(self.eval_items), size)
         ]
-        return EpochDataLoader(self.eval_dataset, batch_sampler=batches, collate_fn=self.data_collator)  # type: ignore[arg-type]
+        return epoch_loader(self.args, self.eval_dataset, batches, self.data_collator)  # type: ignore[arg-type]
 
 
 def classification_metrics(prediction: EvalPrediction) -> dict[str, float]:

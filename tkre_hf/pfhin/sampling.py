@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, Dataset
 
 Key = tuple[int, int, int]
 
@@ -70,10 +70,3 @@ class EpochBatchSampler(BatchSampler):
             begin = i * self.batch_size + self.rank * per_process
             step = self.epoch * len(self) + i
             yield [(int(self.nodes[row]), self.epoch, step) for row in order[begin : begin + per_process]]
-
-
-class EpochDataLoader(DataLoader[Any]):
-    """A data loader that passes the epoch on to its batch sampler, as the Trainer asks of it."""
-
-    def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]

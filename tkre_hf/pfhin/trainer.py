@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tkre_hf.card_trainer import CardTrainer
+from tkre_hf.epoch_loader import EpochDataLoader, epoch_loader
 from tkre_hf.sharding import refuse_sharding
 
 from .data_collator import PreTrainingCollator
@@ -18,7 +19,7 @@ from .embedding import Neighborhoods
 from .graph import HeteroGraph
 from .modeling_pfhin import PFHINForPreTraining
 from .pairs import PairSampler
-from .sampling import EpochBatchSampler, EpochDataLoader, KeyDataset
+from .sampling import EpochBatchSampler, KeyDataset
 from .training_args import PFHINTrainingArguments
 
 
@@ -79,13 +80,7 @@ class PFHINTrainer(CardTrainer):
 
     def get_train_dataloader(self) -> EpochDataLoader:
         # Not prepared by Accelerate: the sampler already yields this process's share of each global batch.
-        return EpochDataLoader(
-            self.train_dataset,  # type: ignore[arg-type]
-            batch_sampler=self.batch_sampler(),
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
+        return epoch_loader(self.args, self.train_dataset, self.batch_sampler(), self.data_collator)  # type: ignore[arg-type]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Groups parameters by decay; embeddings have none, and the nodes' may have a rate of their own."""

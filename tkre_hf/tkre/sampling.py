@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, Dataset
 from tqdm.auto import tqdm
 
 from .processing_tkre import TKREProcessor
@@ -255,13 +255,6 @@ class RelationBatchSampler(_EpochSampler):
     def share(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
         # By relation, so that the sentences of one stay with one process.
         return np.array_split(batch.reshape(self.per_batch, -1), self.world_size)[self.rank].ravel()
-
-
-class EpochDataLoader(DataLoader[Any]):
-    """A data loader that passes the epoch on to its batch sampler, as the Trainer asks of it."""
-
-    def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
 
 
 def sample_per_label(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from tkre_hf.card_trainer import CardTrainer
+from tkre_hf.epoch_loader import EpochDataLoader, epoch_loader
 from tkre_hf.sharding import choose_layers
 
 from .data_collator import MSLMCollator, RelationCollator, SCLCollator
@@ -21,7 +22,7 @@ from .modeling_classification import TKREForRelationClassification
 from .modeling_parts import mean_pool, unit
 from .modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
 from .processing_tkre import TKREProcessor
-from .sampling import EncodedRecords, EpochDataLoader, LengthBatchSampler, RelationBatchSampler, _EpochSampler
+from .sampling import EncodedRecords, LengthBatchSampler, RelationBatchSampler, _EpochSampler
 from .training_args import (
     MSLMTrainingArguments,
     RelationTrainingArguments,
@@ -49,13 +50,7 @@ class _StageTrainer(CardTrainer):
 
     def get_train_dataloader(self) -> EpochDataLoader:
         # Not prepared by Accelerate: the sampler already yields this process's share of each global batch.
-        return EpochDataLoader(
-            self.train_dataset,
-            batch_sampler=self.batch_sampler(),
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
+        return epoch_loader(self.args, self.train_dataset, self.batch_sampler(), self.data_collator)
 
     def unread_parts(self) -> tuple[str, ...]:
         """The model's parts that the loss doesn't read, which have no gradients: another stage's."""
