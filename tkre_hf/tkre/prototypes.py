@@ -50,6 +50,10 @@ def check_threshold(value: Any) -> float | None:
     return float(value)
 
 
+# Cosines that differ by less are the same: what they are depends in the last digits on how many are computed at once.
+_ALIKE = 1e-6
+
+
 def best_threshold(cosines: NDArray[Any], right: NDArray[Any], none: NDArray[Any]) -> float:
     """The threshold on the best cosine below which most is gained by answering none of the above.
 
@@ -63,13 +67,13 @@ def best_threshold(cosines: NDArray[Any], right: NDArray[Any], none: NDArray[Any
     # Raised past one more query, a threshold gains it if it has no relation, and loses it if its relation was found.
     gain = np.cumsum(none[order] - right[order])
     # Which it can't of two queries with the same cosine: both or neither lie below it.
-    gain[:-1][cosines[:-1] == cosines[1:]] = -np.inf
+    gain[:-1][np.diff(cosines) <= _ALIKE] = -np.inf
     top = int(gain.argmax())
     if gain[top] <= 0:
-        return float(cosines[0])
+        return float(cosines[0]) - _ALIKE
     if top + 1 == len(cosines):
-        return float(np.nextafter(cosines[top], np.float32(np.inf)))
-    return float((cosines[top] + cosines[top + 1]) / 2)
+        return float(cosines[top]) + _ALIKE
+    return (float(cosines[top]) + float(cosines[top + 1])) / 2
 
 
 @dataclass(frozen=True)
@@ -188,11 +192,13 @@ class RelationPrototypes:
         rate = float(np.mean(NA_RATES))
         correct = (place == self.support_labels).double().numpy()
         zeros = np.zeros(len(correct))
-        return best_threshold(
+        threshold = best_threshold(
             torch.cat([found, outside]).numpy(),
             np.concatenate([(1 - rate) * correct, zeros]),
             np.concatenate([zeros, np.full(len(correct), rate)]),
         )
+        # A support that is another's copy may have a cosine of 1.
+        return min(max(threshold, -1.0), 1.0)
 
     def _left_out_cosines(self, model: TKREForFewShotClassification) -> Tensor:
         """Each support's cosines with the prototypes that ``model.prototypes`` makes of all others.
