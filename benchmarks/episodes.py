@@ -21,11 +21,12 @@ from straightforward import padded, stacked
 from tkre_hf.arguments import parse_arguments, run
 from tkre_hf.console import quiet_libraries
 from tkre_hf.data import EpisodeDataset, load_records
-from tkre_hf.evaluation.episodes import embed_records, evaluate_episodes
+from tkre_hf.evaluation.episodes import evaluate_episodes
 from tkre_hf.evaluation.few_shot import parse_setting
 from tkre_hf.evaluation.page import save_rows
 from tkre_hf.evaluation.report import Row, command, machine, table, versions
 from tkre_hf.evaluation.timing import compare
+from tkre_hf.tkre.embedding import embed_records
 from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords

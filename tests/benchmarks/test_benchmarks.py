@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from tkre_hf.data import load_sample
-from tkre_hf.evaluation.episodes import embed_records, evaluate_episodes
+from tkre_hf.evaluation.episodes import evaluate_episodes
 from tkre_hf.evaluation.report import read_rows
 from tkre_hf.kshot import KShotArguments
+from tkre_hf.tkre.embedding import embed_records
 from tkre_hf.tkre.losses import IRRELEVANT, POSITIVE, relation_contrastive_loss, span_contrastive_loss
 from tkre_hf.tkre.modeling_parts import unit
 from tkre_hf.tkre.modeling_tkre import TKREForFewShotClassification

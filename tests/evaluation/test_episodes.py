@@ -10,26 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from tkre_hf.data import EpisodeDataset, RelationInfo
 from tkre_hf.data.episodes import Episode
 from tkre_hf.evaluation import episodes as module
-from tkre_hf.evaluation.episodes import (
-    EpisodeReport,
-    anchors_of,
-    calibrate_na,
-    embed_anchors,
-    embed_records,
-    evaluate_episodes,
-    with_samples,
-)
+from tkre_hf.evaluation.episodes import EpisodeReport, anchors_of, calibrate_na, evaluate_episodes, with_samples
+from tkre_hf.tkre.embedding import embed_anchors
 from tkre_hf.tkre.modeling_parts import AnchorTrust, unit
 from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
-from tkre_hf.tkre.sampling import EncodedRecords
 
 from .conftest import random_vectors
 
@@ -229,6 +221,9 @@ def mean_accuracy(
     rates=st.sampled_from([(0.5,), (0.3, 0.5), (0.9,)]),
     repeated=st.booleans(),
 )
+# Of these the best threshold lies above all cosines, some of which are 1 but for rounding.
+@example(seed=0, n_way=2, k_shot=1, rates=(0.9,), repeated=True)
+@example(seed=1, n_way=3, k_shot=1, rates=(0.3, 0.5), repeated=True)
 def test_calibration_finds_the_best_threshold(
     seed: int, n_way: int, k_shot: int, rates: tuple[float, ...], repeated: bool
 ) -> None:
@@ -268,53 +263,9 @@ def test_samples_move_their_own_anchors() -> None:
     )
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 48, 1000])
-def test_batches_change_no_vector(
-    batch_size: int, model: TKREModel, processor: TKREProcessor, records: list[dict[str, Any]]
-) -> None:
-    """In float32; each row's vector is its own, in the order of the rows."""
-    order = np.random.default_rng(0).permutation(len(records))
-    vectors = embed_records(model, processor, EncodedRecords(records, processor))
-    shuffled = embed_records(model, processor, EncodedRecords([records[i] for i in order], processor), batch_size)
-    assert torch.allclose(shuffled, vectors[torch.from_numpy(order)], atol=1e-6)
-    assert torch.allclose(vectors.norm(dim=1), torch.ones(len(records)), atol=1e-6)
-    assert len(vectors.unique(dim=0)) > len(records) / 2
-
-
-def test_vectors_are_the_models_own(model: TKREModel, processor: TKREProcessor, records: list[dict[str, Any]]) -> None:
-    vectors = embed_records(model, processor, EncodedRecords(records[:6], processor))
-    for vector, record in zip(vectors, records[:6], strict=True):
-        spans = {role: [record[role]["start"], record[role]["end"]] for role in ("head", "tail")}
-        inputs = processor(words=list(record["tokens"]), **spans)
-        with torch.no_grad():
-            found = model(inputs["input_ids"], inputs["attention_mask"], inputs["entity_spans"]).relation_embeds
-        assert torch.allclose(found[0], vector, atol=1e-6)
-
-
-def test_evaluation_turns_dropout_off(model: TKREModel, processor: TKREProcessor, records: list[Any]) -> None:
-    encoded = EncodedRecords(records[:4], processor)
-    model.train()
-    embed_records(model, processor, encoded)
-    assert not model.training
-
-
 def test_anchors_come_in_the_order_asked_for(model: TKREModel, processor: TKREProcessor) -> None:
     info = {"b": RelationInfo("mother", "a person's mother"), "a": RelationInfo("author", "who wrote a book")}
     found = anchors_of(model, processor, ["a", "not_known", "b"], info)
     for row, entry in zip(found, [info["a"], RelationInfo("not known"), info["b"]], strict=True):
         assert torch.allclose(row, embed_anchors(model, processor, [entry])[0], atol=1e-6)
     assert all(not torch.allclose(found[i], found[j], atol=1e-3) for i, j in product(range(3), repeat=2) if i < j)
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 4])
-def test_no_more_descriptions_are_encoded_at_once(
-    batch_size: int, model: TKREModel, processor: TKREProcessor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    info = [
-        RelationInfo(name, "who wrote a book " * i) for i, name in enumerate(("author", "capital of", "mother", "in"))
-    ]
-    expected, forward, sizes = embed_anchors(model, processor, info), model.forward, []
-    monkeypatch.setattr(model, "forward", lambda **inputs: sizes.append(len(inputs["input_ids"])) or forward(**inputs))
-    found = embed_anchors(model, processor, info, batch_size)
-    assert max(sizes) == batch_size and sum(sizes) == len(info)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)

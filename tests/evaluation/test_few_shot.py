@@ -222,6 +222,11 @@ def test_what_is_wrong_is_said_in_one_sentence(changes: dict[str, Any], message:
     assert "\n" not in str(caught.value)
 
 
+def test_sentences_are_encoded_one_at_a_time_at_least(measure: Measure) -> None:
+    with pytest.raises(TkreError, match="batch_size is 0: encode one sentence at least"):
+        evaluate_few_shot(measure(batch_size=0))
+
+
 def test_a_checkpoint_is_no_seed_beside_itself(measure: Measure, model: TKREModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "m")
     with pytest.raises(TkreError, match="the checkpoint .*m is given more than once"):

@@ -9,6 +9,7 @@ import re
 import socket
 import statistics
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tkre_hf.errors import TkreError
-from tkre_hf.evaluation.page import NOTES, write_page
+from tkre_hf.evaluation.page import NOTES, save_rows, write_page
 from tkre_hf.evaluation.report import Row, command, machine, mean_ci95, read_rows, table, versions, write_rows
 from tkre_hf.places import published_command, published_text
 
@@ -63,6 +64,30 @@ def test_a_row_takes_the_place_of_the_same_measurement(tmp_path: Path) -> None:
     other = replace(ROW, knowledge="synthetic")
     assert write_rows(path, [newer, other]) == [newer, replace(ROW, setting="5w5s"), other]
     assert read_rows(path) == [newer, replace(ROW, setting="5w5s"), other]
+
+
+def test_rows_added_at_once_are_all_there(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    many = [replace(ROW, system=f"system {i}") for i in range(24)]
+
+    def add(row: Row) -> None:
+        write_rows(path, [row])
+        write_page(path)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, many))
+    assert {row.system for row in read_rows(path)} == {row.system for row in many}
+    assert all(row.system in path.with_suffix(".md").read_text() for row in many)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"rows.json", "rows.md"}
+
+
+def test_a_replaced_measurement_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.json"
+    save_rows(path, [replace(ROW, command="tkre evaluate --model a/stage2")])
+    save_rows(path, [replace(ROW, command="tkre evaluate --model a/stage2", value=1.0)])
+    assert not capsys.readouterr().err
+    save_rows(path, [replace(ROW, command="tkre evaluate --model b/stage2")])
+    assert "had 1 of these rows from another command" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["no JSON", '{"a": 1}', "[1]", '[{"benchmark": "x"}]'])

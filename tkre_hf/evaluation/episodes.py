@@ -10,93 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from tkre_hf.data.episodes import Episode, EpisodeDataset
 from tkre_hf.data.relations import RelationInfo
+from tkre_hf.tkre.embedding import embed_anchors
 from tkre_hf.tkre.modeling_parts import AnchorTrust, relation_prototypes, unit
-from tkre_hf.tkre.modeling_tkre import TKREModel, TKREPreTrainedModel
+from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.prototypes import NA_RATES, best_threshold
-from tkre_hf.tkre.sampling import EncodedRecords
 
 # Queries scored at once: their supports' vectors are what takes memory, 40 MB at 10-way 5-shot and 384 dimensions.
 _QUERIES_AT_ONCE = 5_000
-
-
-def embed_records(
-    model: TKREModel,
-    processor: TKREProcessor,
-    records: EncodedRecords,
-    batch_size: int = 64,
-    rows: NDArray[np.int64] | None = None,
-) -> Tensor:
-    """Relation representations of sentences, ``(sentences, projection_dim)``, unit length, on the CPU.
-
-    Args:
-        model: The model.
-        processor: Its processor.
-        records: The sentences.
-        batch_size: Sentences encoded at once.
-        rows: Which of them, in this order; all by default.
-    """
-    return forward_records(model, processor, records, "relation_embeds", batch_size, rows)
-
-
-@torch.inference_mode()
-def forward_records(
-    model: TKREPreTrainedModel,
-    processor: TKREProcessor,
-    records: EncodedRecords,
-    output: str,
-    batch_size: int = 64,
-    rows: NDArray[np.int64] | None = None,
-) -> Tensor:
-    """What a model returns for sentences, ``(sentences, width)``, in float32, on the CPU.
-
-    Sentences are encoded in order of length, so that little is padding, under the autocast in force.
-
-    Args:
-        model: The model.
-        processor: Its processor.
-        records: The sentences.
-        output: Which of its outputs: ``relation_embeds``, ``logits``.
-        batch_size: Sentences encoded at once.
-        rows: Which sentences, in this order; all by default.
-    """
-    model.eval()
-    rows = np.arange(len(records)) if rows is None else rows
-    order = np.argsort(records.lengths[rows], kind="stable")
-    parts = []
-    for start in tqdm(range(0, len(order), batch_size), desc="Encoding", disable=None, leave=False):
-        chosen = rows[order[start : start + batch_size]]
-        inputs = processor.pad([records[int(row)]["input_ids"] for row in chosen])
-        inputs["entity_spans"] = torch.from_numpy(records.entity_spans[chosen])
-        outputs = model(**{name: value.to(model.device) for name, value in inputs.items()})
-        parts.append(outputs[output].float().cpu())
-    return torch.cat(parts)[torch.from_numpy(np.argsort(order))]
-
-
-@torch.inference_mode()
-def embed_anchors(
-    model: TKREModel, processor: TKREProcessor, relations: Sequence[RelationInfo], batch_size: int = 64
-) -> Tensor:
-    """Anchors of relations by name and description, ``(relations, projection_dim)``, unit length, on the CPU.
-
-    Args:
-        model: The model.
-        processor: Its processor.
-        relations: Their names and descriptions.
-        batch_size: Descriptions encoded at once.
-    """
-    model.eval()
-    ids = processor.encode_anchors([info.name for info in relations], [info.description for info in relations])
-    parts = []
-    for start in range(0, len(ids), batch_size):
-        inputs = processor.pad(ids[start : start + batch_size])
-        outputs = model(**{name: value.to(model.device) for name, value in inputs.items()})
-        parts.append(outputs.anchor_embeds.float().cpu())
-    return torch.cat(parts)
 
 
 def with_samples(anchors: Tensor, samples: Tensor, labels: Sequence[int], weight: float) -> Tensor:

@@ -22,17 +22,11 @@ from tkre_hf.console import quiet_libraries
 from tkre_hf.data import EpisodeDataset, load_records, load_relation_info, published_splits
 from tkre_hf.data.relations import RelationInfo, complete_relation_info
 from tkre_hf.errors import TkreError
-from tkre_hf.evaluation.episodes import (
-    EpisodeReport,
-    calibrate_na,
-    embed_anchors,
-    embed_records,
-    evaluate_episodes,
-    with_samples,
-)
+from tkre_hf.evaluation.episodes import EpisodeReport, calibrate_na, evaluate_episodes, with_samples
 from tkre_hf.evaluation.page import save_rows
 from tkre_hf.evaluation.report import Row, command, machine, mean_ci95, table, versions
 from tkre_hf.tkre.configuration_tkre import TKREConfig
+from tkre_hf.tkre.embedding import embed_anchors, embed_records
 from tkre_hf.tkre.modeling_parts import AnchorTrust
 from tkre_hf.tkre.modeling_tkre import TKREModel
 from tkre_hf.tkre.processing_tkre import TKREProcessor
@@ -305,6 +299,8 @@ def evaluate_few_shot(args: FewShotArguments) -> tuple[list[Row], dict[str, Epis
     Raises:
         TkreError: A checkpoint, the data or a setting is wrong.
     """
+    if args.batch_size < 1:
+        raise TkreError(f"batch_size is {args.batch_size}: encode one sentence at least")
     if args.num_episodes < 1:
         raise TkreError(f"num_episodes is {args.num_episodes}: measure one episode at least")
     places = [Path(name).resolve() if Path(name).exists() else name for name in args.model]

@@ -14,11 +14,11 @@ from transformers import EvalPrediction, PretrainedConfig
 
 from tkre_hf.data.semeval import LABELS as SEMEVAL_LABELS
 from tkre_hf.errors import TkreError
-from tkre_hf.evaluation.episodes import forward_records
 from tkre_hf.evaluation.metrics import RelationMetric, SemEvalMacroF1, TacredMicroF1
 from tkre_hf.evaluation.relation_scores import relation_table
 from tkre_hf.knowledge.journal import write_atomically
 from tkre_hf.tkre.configuration_tkre import TKREConfig
+from tkre_hf.tkre.embedding import forward_records
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tkre_hf.evaluation.report import Row, read_rows, table, write_rows
+from tkre_hf.evaluation.report import Row, read_rows, results_lock, table, write_rows
 
 # What stands below this line is a person's, and kept.
 NOTES = "<!-- notes: kept when this page is written again -->"
@@ -23,6 +24,11 @@ def write_page(json_path: str | Path, title: str = "") -> Path:
         The page.
     """
     json_path = Path(json_path)
+    with results_lock(json_path):
+        return _write_page(json_path, title)
+
+
+def _write_page(json_path: Path, title: str) -> Path:
     page = json_path.with_suffix(".md")
     before, _, notes = (page.read_text(encoding="utf-8") if page.exists() else "").partition(NOTES)
     if not title:
@@ -48,7 +54,16 @@ def save_rows(output: str | Path | None, rows: Sequence[Row], title: str = "") -
         title: Of the page, where it has none yet.
     """
     if output is not None:
+        before = {row.key: row.command for row in read_rows(Path(output))}
+        replaced = [row for row in rows if before.get(row.key, row.command) != row.command]
         write_rows(output, rows)
+        if replaced:
+            print(
+                f"warning: {output} had {len(replaced)} of these rows from another command, such as "
+                f"{replaced[0].system} in {replaced[0].setting}, and they were replaced: what is to stand beside "
+                "another measurement needs a name of its own",
+                file=sys.stderr,
+            )
         print(f"\nWritten to {output} and {write_page(output, title)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -9,12 +10,15 @@ import platform
 import shlex
 import statistics
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from tkre_hf.errors import TkreError
 from tkre_hf.places import published_words
@@ -178,14 +182,24 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> list[Row]:
         ValueError: A number is none that JSON has.
     """
     path = Path(path)
-    merged = {row.key: row for row in read_rows(path)}
-    merged |= {row.key: row for row in rows}
-    text = json.dumps([asdict(row) for row in merged.values()], indent=1, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with results_lock(path):
+        merged = {row.key: row for row in read_rows(path)}
+        merged |= {row.key: row for row in rows}
+        text = json.dumps([asdict(row) for row in merged.values()], indent=1, allow_nan=False) + "\n"
+        partial = path.with_name(path.name + ".part")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
     return list(merged.values())
+
+
+def results_lock(path: Path) -> FileLock:
+    """Held while a file of results, or its page, is read and written again: another command may add rows to it too.
+
+    It lies among the temporary files, for the results' own folder is what people publish.
+    """
+    name = hashlib.sha256(f"{Path.home()}\n{path.resolve()}".encode()).hexdigest()[:32]
+    return FileLock(Path(tempfile.gettempdir()) / f"tkre_hf-{name}.lock")
 
 
 def table(rows: Sequence[Row]) -> str:
