@@ -168,6 +168,22 @@ def test_a_classifiers_label_of_no_relation_is_null(make_classifier: Callable[[s
         assert run("relations", "list", "--model", make_classifier(answer))[1] == "capital\n"
 
 
+def test_a_sentence_whose_found_entities_do_not_fit_is_left_out(
+    checkpoint: Path, corpus_files: tuple[Path, Path], ner: Path, run: Run
+) -> None:
+    assert run("relations", "fit", "--model", checkpoint, "--relation_info", corpus_files[1])[0] == 0
+    far = "Kiel is the capital of " + "Elba " * 70 + "."
+    rows = lines({"text": MARKED}, {"text": "Kiel rules Elba ."}, {"text": far}, {"text": "Elba rules Kiel ."})
+    options = ["predict", "--model", checkpoint, "--ner", ner, "--batch_size", "2"]
+    code, _, err = run(*options, stdin=rows)
+    assert code == 2 and "stdin, line 3" in err
+    code, out, err = run(*options, "--skip_invalid", stdin=rows)
+    assert code == 0 and "skipped 1 wrong row" in err and "stdin, line 3" in err
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [entry["id"] for entry in found] == ["stdin-1", "stdin-2", "stdin-4"]
+    assert [entry["relations"][0]["head"]["text"] for entry in found] == ["Kiel", "Kiel", "Elba"]
+
+
 def test_no_row_is_tokenized_twice(
     checkpoint: Path, corpus_files: tuple[Path, Path], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,7 +228,7 @@ class _Extraction:
         taken = skipped if self.args.skip_invalid else None
         for source in self.args.input:
             rows = sentence_rows(source, self.args.split, self.args.data_dir, taken)
-            for id, sentence in identified_sentences(self.pipe, rows, taken):
+            for id, sentence in identified_sentences(self.pipe, rows, taken, self.args.batch_size):
                 if sentence.pairs is None and self.pipe.ner is None:
                     error = sentence.row.error("", "no entities are given: give them, or --ner, which finds them")
                     if taken is None:

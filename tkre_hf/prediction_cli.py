@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -85,7 +86,7 @@ def predict(args: PredictArguments) -> int:
                 "model that has them"
             )
         waiting: deque[str] = deque()
-        read = identified_sentences(pipe, _rows(args), skipped if args.skip_invalid else None)
+        read = identified_sentences(pipe, _rows(args), skipped if args.skip_invalid else None, args.batch_size)
         # Each one's id waits for its result.
         sentences = (waiting.append(id) or sentence for id, sentence in read)  # type: ignore[func-returns-value]
         with _results(args.output) as output:
@@ -156,7 +157,10 @@ def _rows(args: PredictArguments) -> Iterable[RowView | InvalidRowError]:
 
 
 def identified_sentences(
-    pipe: RelationExtractionPipeline, rows: Iterable[RowView | InvalidRowError], skipped: SkippedRows | None = None
+    pipe: RelationExtractionPipeline,
+    rows: Iterable[RowView | InvalidRowError],
+    skipped: SkippedRows | None = None,
+    batch_size: int = 1,
 ) -> Iterator[tuple[str, Sentence]]:
     """Reads rows: id and sentence of each.
 
@@ -164,24 +168,41 @@ def identified_sentences(
         pipe: That the sentences are for.
         rows: Or the errors that stand in their place.
         skipped: Takes the errors; without it the first one is raised.
+        batch_size: Sentences whose entities are found at once.
 
     Raises:
         InvalidRowError: A row is wrong, and ``skipped`` is None.
     """
+    read = _read_rows(rows, stop=skipped is None)
+    while window := list(islice(read, batch_size if pipe.ner is not None else 1)):
+        found = (entry for entry in window if not isinstance(entry, InvalidRowError))
+        if skipped is None:
+            yield from found
+            continue
+        located = pipe.located((sentence for _, sentence in found), batch_size)
+        for entry in window:
+            try:
+                if isinstance(entry, InvalidRowError):
+                    raise entry
+                # What only the tokens tell, such as an entity that the window can't hold, would end the run.
+                yield entry[0], pipe.tokenized(next(located))
+            except InvalidRowError as error:
+                skipped.errors.append(error)
+
+
+def _read_rows(
+    rows: Iterable[RowView | InvalidRowError], stop: bool
+) -> Iterator[tuple[str, Sentence] | InvalidRowError]:
+    """Id and sentence of each row; of a wrong one the error, which is raised where that is to stop."""
     for row in rows:
         try:
             if isinstance(row, InvalidRowError):
                 raise row
-            id, sentence = row_id(row), read_sentence(row)
-            if skipped is not None and (sentence.pairs is not None or pipe.ner is None):
-                # What only the tokens tell, such as an entity that the window can't hold, would end the run.
-                sentence = pipe.tokenized(sentence)
+            yield row_id(row), read_sentence(row)
         except InvalidRowError as error:
-            if skipped is None:
+            if stop:
                 raise
-            skipped.errors.append(error)
-            continue
-        yield id, sentence
+            yield error
 
 
 def main(argv: Sequence[str], prog: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -158,6 +159,38 @@ def test_a_space_has_all_that_it_needs(
 
     assert main(["serve", "--model", str(checkpoint), *options]) == 2
     assert "exists and isn't empty" in capsys.readouterr().err
+
+
+def test_a_space_has_its_tagger_and_both_files_whatever_their_names(
+    checkpoint: Path, corpus_files: tuple[Path, Path], ner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gradio", reason="a Space names Gradio's version")
+    for name, file in zip(("supports", "relations"), corpus_files, strict=True):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.jsonl").write_bytes(file.read_bytes())
+    options = [
+        "--relations",
+        str(tmp_path / "relations/data.jsonl"),
+        "--supports",
+        str(tmp_path / "supports/data.jsonl"),
+    ]
+    space = tmp_path / "space"
+    assert main(["serve", "--model", str(checkpoint), "--ner", str(ner), *options, "--export-space", str(space)]) == 0
+    assert str(tmp_path) not in (space / "app.py").read_text()
+    monkeypatch.chdir(space)
+    (given,) = re.findall(r"^args = (ServeArguments\(.*\))$", (space / "app.py").read_text(), re.M)
+    pipe = load(eval(given, {"ServeArguments": ServeArguments}))
+    assert set(pipe.relations) == set(RELATIONS) and pipe.prototypes is not None
+    assert len(pipe.prototypes.support_labels) and pipe.ner is not None
+
+
+def test_a_tagger_that_is_nowhere_makes_no_space(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gradio", reason="a Space names Gradio's version")
+    argv = ["serve", "--model", str(checkpoint), "--ner", str(tmp_path / "none"), "--export-space"]
+    assert main([*argv, str(tmp_path / "space")]) == 2
+    assert f"{tmp_path / 'none'} is no folder" in capsys.readouterr().err and not (tmp_path / "space").exists()
 
 
 def test_a_space_of_a_hub_id_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

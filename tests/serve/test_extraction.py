@@ -44,6 +44,16 @@ def test_a_paragraph_is_sentences_with_their_entities() -> None:
     assert all(sentence.pairs is None for sentence in read_paragraph("Kiel rules. Elba too."))
 
 
+def test_more_entities_than_make_sense_are_refused_before_their_pairs_are_made(
+    pipe: RelationExtractionPipeline,
+) -> None:
+    text = "[a]" * 6_666
+    with pytest.raises(TkreError, match="the entities make 44,428,890 pairs; at most"):
+        extract(pipe, text, 0.5)
+    # As many in sentences of their own make none.
+    assert len(read_paragraph("[Ada] writes. " * 1_400)) == 1_400
+
+
 def test_an_edge_follows_the_text_or_the_clearly_better_direction(pipe: RelationExtractionPipeline) -> None:
     pipe.na_threshold = 0.0
     triples = extract(pipe, PARAGRAPH, 0.0)

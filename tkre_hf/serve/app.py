@@ -115,7 +115,7 @@ def _sentence_tab(extractor: Extractor, session: gr.State) -> None:
             ranked = gr.HTML(elem_id="ranking")
             shaded = gr.HTML(elem_id="words")
             threshold = gr.Slider(
-                0,
+                -1,
                 1,
                 start.threshold,
                 step=0.01,
@@ -154,7 +154,7 @@ def _sentence_tab(extractor: Extractor, session: gr.State) -> None:
 
     def ranking(text: Any, picked: Any, threshold: Any, session: Session) -> tuple[str, str]:
         sentence = chosen(text, picked)
-        entries, effects = extractor.explain(session, sentence, _share(threshold))
+        entries, effects = extractor.explain(session, sentence, _number(threshold, -1))
         return markup.ranking(entries), markup.words(sentence.text, entries[0], effects)
 
     def again(text: Any, picked: Any, threshold: Any, session: Session) -> tuple[str, str]:
@@ -223,7 +223,7 @@ def _paragraph_tab(extractor: Extractor, session: gr.State) -> None:
 
     def graph(text: Any, least: Any, session: Session) -> tuple[str, str]:
         paragraph = limits.checked_text(text, "the paragraph", limits.PARAGRAPH_CHARACTERS)
-        triples = extract(extractor.view(session), paragraph, _share(least))
+        triples = extract(extractor.view(session), paragraph, _number(least, 0))
         if not triples:
             return markup.note("No relation reaches that score."), ""
         return markup.picture(drawing.draw(triples), triples), markup.triples(triples)
@@ -315,7 +315,7 @@ def _named(relation: Any, description: Any, sentences: list[str]) -> tuple[str, 
     return label, sentences, limits.checked_text(description, "the description", limits.DESCRIPTION_CHARACTERS)
 
 
-def _share(value: Any) -> float:
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise TkreError("a threshold lies between 0 and 1")
+def _number(value: Any, least: int) -> float:
+    if not isinstance(value, int | float) or not least <= value <= 1:
+        raise TkreError(f"a threshold lies between {least} and 1")
     return float(value)

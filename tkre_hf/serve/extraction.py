@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from tkre_hf.errors import TkreError
 from tkre_hf.tkre.inputs import Sentence, read_input
@@ -64,19 +66,35 @@ def read_paragraph(text: str) -> list[Sentence]:
     text = "".join([*plain, text[last:]])
     if not text.strip():
         raise TkreError("type a paragraph first")
-    sentences: list[Sentence] = []
+    rows: list[dict[str, Any]] = []
+    places, first = [a for a, _ in entities], 0
     for start, end in _sentences(text, entities):
-        row: dict[str, object] = {"text": text[start:end]}
+        row: dict[str, Any] = {"text": text[start:end]}
         if entities:
-            row["entities"] = [[a - start, b - start] for a, b in entities if start <= a and b <= end]
-        sentences.append(read_input(row, "sentences", len(sentences)))
-    return sentences
+            after = bisect_left(places, end, first)
+            row["entities"] = [[a - start, b - start] for a, b in entities[first:after]]
+            first = after
+        rows.append(row)
+    # Before the pairs are made: of the entities that fit into a text there may be millions.
+    counts = [len(row.get("entities", ())) for row in rows]
+    _check_pairs(sum(count * (count - 1) for count in counts))
+    return [read_input(row, "sentences", i) for i, row in enumerate(rows)]
+
+
+def _check_pairs(pairs: int) -> None:
+    if pairs > limits.PAIRS:
+        raise TkreError(
+            f"the entities make {pairs:,} pairs; at most {limits.PAIRS:,} are tried: take a part of the text"
+        )
 
 
 def _sentences(text: str, entities: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Spans of the sentences; a point inside an entity, as in "St. Louis", ends none."""
     ends = [end.end() for end in _END.finditer(text)]
-    cuts = [0, *(end for end in ends if not any(a < end < b for a, b in entities)), len(text)]
+    places = [a for a, _ in entities]
+    # The last entity that begins before such a point is the only one that may hold it.
+    last = [bisect_left(places, end) - 1 for end in ends]
+    cuts = [0, *(end for end, i in zip(ends, last, strict=True) if i < 0 or end >= entities[i][1]), len(text)]
     for start, end in pairwise(cuts):
         words = text[start:end]
         start, end = start + len(words) - len(words.lstrip()), end - len(words) + len(words.rstrip())
@@ -111,10 +129,7 @@ def extract(pipe: RelationExtractionPipeline, paragraph: str, least: float, batc
     pairs = sum(len(sentence.pairs or ()) for sentence in sentences)
     if not pairs:
         raise TkreError("there are no two entities in one sentence, and relations are sought within sentences")
-    if pairs > limits.PAIRS:
-        raise TkreError(
-            f"the entities make {pairs:,} pairs; at most {limits.PAIRS:,} are tried: take a part of the text"
-        )
+    _check_pairs(pairs)
     triples: dict[tuple[frozenset[str], str], Triple] = {}
     sentences = [sentence for sentence in sentences if sentence.pairs]
     for sentence, entries in zip(sentences, pipe(sentences, batch_size=batch_size), strict=True):

@@ -21,7 +21,7 @@ from tkre_hf.hub.sources import APACHE
 if TYPE_CHECKING:
     from .cli import ServeArguments
 
-_MODEL = "model"
+_MODEL, _NER = "model", "ner"
 # Of a checkpoint: what loads it and what describes it, not a training's other files.
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "README.md")
 _TRAINING = ("*_results.json", "trainer_state.json", "training_data.json", "demo.json")
@@ -65,26 +65,25 @@ def export_space(args: ServeArguments) -> str:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TkreError(f"{folder} exists and isn't empty: give another folder for the Space")
     source = Path(args.model)
-    if source.is_dir() and not (source / "config.json").is_file():
-        raise TkreError(f"{source} holds no checkpoint: there is no config.json in it")
-    if not source.is_dir() and (args.model.count("/") > 1 or source.is_absolute() or args.model.startswith(".")):
-        raise TkreError(f"{args.model} is no folder")
+    _check_model(args.model)
     settings = {}
     copies = [(name, Path(path)) for name, path in _files(args).items()]
     for name, path in copies:
         if not path.is_file():
             raise TkreError(f"{path}: there is no such file")
-        settings[name] = path.name
+        settings[name] = name + "".join(path.suffixes)
+    if args.ner is not None:
+        _check_model(args.ner)
+        settings["ner"] = _NER if Path(args.ner).is_dir() else args.ner
     requirements = _requirements()
 
     folder.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        _copy_checkpoint(source, folder / _MODEL)
-    for _, path in copies:
-        shutil.copyfile(path, folder / path.name)
+    for model, target in ((args.model, _MODEL), (args.ner, _NER)):
+        if model is not None and Path(model).is_dir():
+            _copy_checkpoint(Path(model), folder / target)
+    for name, path in copies:
+        shutil.copyfile(path, folder / settings[name])
     settings = {"model": _MODEL if source.is_dir() else args.model, **settings}
-    if args.ner is not None:
-        settings["ner"] = args.ner
     package = Path(tkre_hf.__file__).parent
     shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     given = ", ".join(f"{name}={json.dumps(value)}" for name, value in settings.items())
@@ -93,6 +92,15 @@ def export_space(args: ServeArguments) -> str:
     (folder / "README.md").write_text(_front_matter(args.model, source.is_dir()) + _README, encoding="utf-8")
     (folder / ".gitattributes").write_text(_ATTRIBUTES, encoding="utf-8")
     return f"A Space is in {folder}. To publish it:\n\n  hf upload YOUR_NAME/YOUR_SPACE {folder} --repo-type space\n"
+
+
+def _check_model(name: str) -> None:
+    """Refuses what is neither a checkpoint's folder nor named like one on the Hub."""
+    source = Path(name)
+    if source.is_dir() and not (source / "config.json").is_file():
+        raise TkreError(f"{source} holds no checkpoint: there is no config.json in it")
+    if not source.is_dir() and (name.count("/") > 1 or source.is_absolute() or name.startswith(".")):
+        raise TkreError(f"{name} is no folder")
 
 
 def _files(args: ServeArguments) -> dict[str, str]:

@@ -167,10 +167,12 @@ def read_sentence(row: RowView) -> Sentence:
         if not isinstance(entities, list | tuple):
             raise row.error("entities", f"expected a list of spans, found {shorten(entities)}")
         mentions = [_entity(sentence, f"entities[{i}]", entity) for i, entity in enumerate(entities)]
-        spans = [(mention.start, mention.end) for mention in mentions]
-        for i, (start, end) in enumerate(spans):
-            if (start, end) in spans[:i]:
-                raise row.error(f"entities[{i}]", f"the span [{start}, {end}) stands there before")
+        spans: set[tuple[int, int]] = set()
+        for i, mention in enumerate(mentions):
+            span = mention.start, mention.end
+            if span in spans:
+                raise row.error(f"entities[{i}]", f"the span [{span[0]}, {span[1]}) stands there before")
+            spans.add(span)
         return replace(sentence, pairs=tuple(permutations(mentions, 2)))
     if words is not None:
         raise row.error("", "words come with head and tail, or with entities")

@@ -24,6 +24,7 @@ from tkre_hf.data.reading import shorten
 from tkre_hf.data.relations import RelationInfo
 from tkre_hf.errors import InvalidRowError, TkreError
 
+from .embedding import embed_anchors, embed_features
 from .inputs import Pair, Sentence, read_input, read_supports
 from .modeling_classification import TKREForRelationClassification
 from .modeling_tkre import TKREForFewShotClassification
@@ -33,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 Model = TKREForFewShotClassification | TKREForRelationClassification
 
-# Sentences, or descriptions, encoded at once where nobody says how many.
-_BATCH_SIZE = 32
 # A model that made prototypes finds their first anchor again; in half precision not to the last digit.
 _SAME_MODEL = 0.99
 
@@ -264,14 +263,14 @@ class RelationExtractionPipeline(ChunkPipeline):
             raise TkreError("there are no relations yet: give pipe.fit() labelled sentences, or descriptions, of some")
         batch_size = kwargs.get("batch_size") or self._batch_size or 1
         if isinstance(inputs, str | Mapping | Sentence):
-            (sentence,) = self._read([inputs], batch_size)
+            (sentence,) = self.located([inputs], batch_size)
             return super().__call__(sentence, **kwargs)
         if isinstance(inputs, Dataset) and not isinstance(inputs, Iterable):
             # Such as transformers' KeyDataset, a data set's column: it has a length and places, and no iterator.
             inputs = map(inputs.__getitem__, range(len(inputs)))  # type: ignore[arg-type]
         if not isinstance(inputs, Iterable):
             raise TkreError(f"expected a sentence or several, found {type(inputs).__name__}")
-        sentences = self._read(inputs, batch_size)
+        sentences = self.located(inputs, batch_size)
         if not isinstance(inputs, list | tuple):
             return super().__call__(sentences, **kwargs)
         # All are read before the first is encoded, so that a wrong one costs no time; and those of like length go
@@ -292,7 +291,7 @@ class RelationExtractionPipeline(ChunkPipeline):
     def preprocess(self, sentence: Any) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """The model's inputs for each pair of a sentence; for one without pairs a row that stands for it."""
         if not isinstance(sentence, Sentence):
-            (sentence,) = self._read([sentence], 1)
+            (sentence,) = self.located([sentence], 1)
         encoded = self._encode([sentence]) if sentence.encoded is None else sentence.encoded
         if not encoded:
             ids = torch.tensor([[self.tokenizer.pad_token_id]])
@@ -357,8 +356,12 @@ class RelationExtractionPipeline(ChunkPipeline):
         """
         return replace(sentence, encoded=tuple(self._encode([sentence])))
 
-    def _read(self, inputs: Iterable[Any], batch_size: int) -> Iterator[Sentence]:
-        """Reads sentences, and has the entities found of those that lack them, so many at a time."""
+    def located(self, inputs: Iterable[Any], batch_size: int) -> Iterator[Sentence]:
+        """Reads sentences, and has the entities found of those that lack them, so many at a time.
+
+        Raises:
+            InvalidRowError: One is wrong, or lacks entities where there is no ``ner``.
+        """
         sentences = (read_input(value, "inputs", i) for i, value in enumerate(inputs))
         while window := list(islice(sentences, batch_size)):
             texts = [sentence.text for sentence in window if sentence.pairs is None]
@@ -391,29 +394,14 @@ class RelationExtractionPipeline(ChunkPipeline):
                 reason = str(error).removeprefix(f"record {record['id']!r}: ")
                 raise sentence.row.error(sentence.field(getattr(error, "role", None)), reason) from None
 
-    @torch.inference_mode()
     def _embed(self, sentences: Sequence[Sentence]) -> Tensor:
         encoded = self._encode(sentences)
         if lost := sum(features["truncated"] for features in encoded):
             logger.warning("%d of %d supports were truncated", lost, len(encoded))
-        parts = [torch.zeros((0, self.model.config.projection_dim))]
-        for start in range(0, len(encoded), _BATCH_SIZE):
-            rows = encoded[start : start + _BATCH_SIZE]
-            inputs = self.processor.pad([features["input_ids"] for features in rows])
-            inputs["entity_spans"] = torch.tensor([features["entity_spans"] for features in rows])
-            inputs = {name: value.to(self.device) for name, value in inputs.items()}
-            parts.append(self.model.tkre(**inputs).relation_embeds.cpu())
-        return torch.cat(parts)
+        return embed_features(self.model.tkre, self.processor, encoded)
 
-    @torch.inference_mode()
     def _anchors(self, info: Sequence[RelationInfo]) -> Tensor:
-        ids = self.processor.encode_anchors([entry.name for entry in info], [entry.description for entry in info])
-        parts = []
-        for start in range(0, len(ids), _BATCH_SIZE):
-            inputs = self.processor.pad(ids[start : start + _BATCH_SIZE])
-            inputs = {name: value.to(self.device) for name, value in inputs.items()}
-            parts.append(self.model.tkre(**inputs).anchor_embeds.cpu())
-        return torch.cat(parts)
+        return embed_anchors(self.model.tkre, self.processor, info)
 
     def _few_shot(self) -> TKREForFewShotClassification:
         if isinstance(self.model, TKREForRelationClassification):
