@@ -180,6 +180,17 @@ def test_a_wrong_row_names_file_line_and_field(write_lines: WriteLines, row: Any
     assert caught.value.file == str(path)
 
 
+def test_half_a_character_in_a_wrong_row_spoils_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    right = {"text": "Oslo is in Norway.", "head": [0, 4], "tail": [11, 17], "relation": "in"}
+    path.write_text(json.dumps(right) + "\n" + json.dumps({"te\ud83d": 1}) + "\n")
+    for _ in range(2):  # read, and from the cache
+        skipped = SkippedRows()
+        assert len(load_records(path, skip_invalid=True, skipped=skipped, cache_dir=tmp_path / "cache")) == 1
+        (error,) = skipped
+        assert error.row == 2 and "\ud83d" in error.reason
+
+
 def test_skipped_rows_are_counted_listed_and_kept_with_the_cache(
     write_lines: WriteLines, caplog: pytest.LogCaptureFixture
 ) -> None:

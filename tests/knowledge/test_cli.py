@@ -115,6 +115,7 @@ def test_a_dry_run_shows_prompts_and_asks_nothing(train: Path, tmp_path: Path, t
         (["--train", "TRAIN", "--output", "o", "--backend", "transformers"], "needs a checkpoint"),
         (["--train", "TRAIN", "--output", "o", "--concurrency", "0"], "at least 1"),
         (["--train", "TRAIN", "--output", "o", "--top_p", "0"], "--top_p"),
+        (["--train", "TRAIN", "--output", "o", "--seed", "-1"], "--seed must not be negative, found -1"),
         (["--train", "TRAIN", "--output", "o", "--api_key", "x"], "unknown setting --api_key"),
         (["--train", "none.jsonl", "--output", "o", "--model", "m"], r"none\.jsonl"),
         (["--train", "TRAIN", "--output", "o", "--base_url", "http://u:p@h/v1", "--model", "m"], "TKRE_API_KEY"),
@@ -261,6 +262,28 @@ def test_a_tkre_model_chooses_demonstrations_and_drops_what_fits_worst(
         wrong = ["--consistency", tmp_path / "none", "--base_url", server.url]
         code, _, err = tkre("samples", "--train", train, "--output", tmp_path / "w", *wrong)
         assert code == 2 and "cannot load the checkpoint" in err.splitlines()[-1] and not server.bodies
+    # A sample that the checkpoint has no room for is dropped, and the rest are filtered.
+    processor.max_length = 20
+    processor.save_pretrained(tmp_path / "model")
+    long = " ".join(["word"] * 13)
+    sample = {"relation": "crosses", "context": f"The {long} crosses the Elba .", "head_entity": f"The {long}"}
+    recorded = tmp_path / "recorded.jsonl"
+    short = {"relation": "crosses", "context": "Kiel crosses the Elba .", "head_entity": "Kiel", "tail_entity": "Elba"}
+    recorded.write_text("".join(json.dumps(row) + "\n" for row in ({**sample, "tail_entity": "Elba"}, short)))
+    options = ["--train", train, "--output", tmp_path / "r", "--backend", "recorded", "--recorded", recorded]
+    options += ["--model", "m", "--per_relation", 2, "--max_tries", 1, "--consistency", tmp_path / "model"]
+    code, out, err = tkre("samples", *options, "--drop_worst", 0)
+    assert code < 2, err
+    assert [" ".join(row["tokens"]) for row in rows(tmp_path / "r" / "consistent.jsonl")] == [short["context"]], err
+    (lost,) = rows(tmp_path / "r" / "inconsistent.jsonl")
+    assert lost["reason"] == "not_encodable" and "alone take" in lost["detail"]
+    # A labelled row is told of before anything is asked.
+    processor.max_length = 14
+    processor.save_pretrained(tmp_path / "model")
+    with ThreadedServer(Server()) as server:
+        asked = ["--consistency", tmp_path / "model", "--base_url", server.url]
+        code, _, err = tkre("samples", "--train", train, "--output", tmp_path / "u", *asked)
+        assert code == 2 and "can't read a labelled row: record 'train-1'" in err and not server.bodies
     options = ["--train", train, "--output", tmp_path / "t", "--retriever", tmp_path, "--model", "m"]
     code, _, err = tkre("samples", *options, "--base_url", "http://127.0.0.1:9")
     assert code == 2 and "cannot load the checkpoint" in err.splitlines()[-1]

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tkre_hf.data import RECORD_FEATURES, load_records, make_record
-from tkre_hf.errors import InvalidRowError
+from tkre_hf.errors import InvalidRowError, TkreError
+from tkre_hf.knowledge.cli import merge_files
 from tkre_hf.knowledge.merge import count_sources, merge_records, read_rows, write_rows
+from tkre_hf.knowledge.settings import MergeArguments
 
 
 def row(id: str, relation: str, source: str, **provenance: Any) -> dict[str, Any]:
@@ -74,6 +77,31 @@ def test_what_is_written_is_read_as_records(tmp_path: Path) -> None:
     loaded = load_records(tmp_path / "deep" / "train.jsonl", cache_dir=tmp_path / "cache")
     assert loaded.features == RECORD_FEATURES
     assert [dict(each) for each in loaded] == [{k: v for k, v in each.items() if k != "provenance"} for each in rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "source", "reason"),
+    [
+        (EXPLANATIONS, "scdg", "line 1, field 'source': expected scdg, found \"edkg\""),
+        (SAMPLES, "edkg", "line 1, field 'source': expected edkg, found \"scdg\""),
+        ([row("e1", "r0", "edkg", gold_id="g0")], "edkg", "field 'provenance': expected gold_cues and gold_id"),
+    ],
+)
+def test_another_kind_of_run_is_named(rows: list[Any], source: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    assert len(read_rows(path)) == len(rows)
+    with pytest.raises(InvalidRowError, match=re.escape(reason)):
+        read_rows(path, source)
+
+
+def test_the_training_set_takes_no_file_s_place_that_it_is_made_of(tmp_path: Path) -> None:
+    train = tmp_path / "train.jsonl"
+    train.write_text("".join(json.dumps(each) + "\n" for each in GOLD))
+    before = train.read_bytes()
+    with pytest.raises(TkreError, match=r"train\.jsonl is both read and written"):
+        merge_files(MergeArguments(train=str(train), output=str(train)))
+    assert train.read_bytes() == before
 
 
 def test_a_foreign_file_is_named(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ def draw_links(tables: HINTables, share: float = 0.05, seed: int = 0) -> dict[st
     """
     if not 0 < share < 0.5:
         raise TkreError(f"share is {share}: expected more than 0 and less than 0.5, for two parts are held out")
+    if seed < 0:
+        raise TkreError(f"seed is {seed}: expected a whole number, at least 0")
     rng = np.random.default_rng(seed)
     triples = np.unique(np.stack([tables.src, tables.edge_type, tables.dst], axis=1), axis=0)
     size = len(tables.node_ids)

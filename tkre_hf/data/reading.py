@@ -51,7 +51,8 @@ class SkippedRows:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        return json.dumps([[e.file, e.row, e.field, e.reason] for e in self.errors], ensure_ascii=False)
+        # In ASCII: half a surrogate pair, which a wrong row may hold, is no UTF-8.
+        return json.dumps([[e.file, e.row, e.field, e.reason] for e in self.errors])
 
     @classmethod
     def from_json(cls, text: str) -> SkippedRows:

@@ -164,6 +164,9 @@ def generate_samples(args: SampleArguments) -> RunReport | None:
         return None
     # Loaded before anything is asked, so that a wrong path costs nothing.
     encoder = _encoder(args, args.consistency) if args.consistency else None
+    if encoder is not None:
+        for error in filter(None, map(encoder.error, records)):
+            raise TkreError(f"consistency: {args.consistency} can't read a labelled row: {error}")
     report = asyncio.run(_run(args, "samples", jobs, validator, template, records, excluded, schemas, notes))
     if encoder is None:
         return report
@@ -217,8 +220,12 @@ def merge_files(args: MergeArguments) -> str:
     Raises:
         TkreError: A file is missing or wrong, or the explanations are of other rows.
     """
-    explanations = [row for path in args.explanations for row in read_rows(_records_file(path))]
-    samples = [row for path in args.samples for row in read_rows(_records_file(path))]
+    output = Path(args.output)
+    for given in (args.train, *args.explanations, *args.samples):
+        if output.is_file() and Path(given).is_file() and output.samefile(given):
+            raise TkreError(f"{output} is both read and written: name another file for the training set")
+    explanations = [row for path in args.explanations for row in read_rows(_records_file(path), "edkg")]
+    samples = [row for path in args.samples for row in read_rows(_records_file(path), "scdg")]
     try:
         rows = merge_records(load_records(args.train), explanations, samples, add_k=args.add_k, seed=args.seed)
     except ValueError as error:
@@ -368,20 +375,23 @@ def _drop_inconsistent(
     """Writes the samples that express their relation best, and those that do worst with their scores."""
     from tkre_hf.knowledge.consistency import margins, prototypes, worst
 
-    samples = read_rows(folder / "records.jsonl")
-    if not samples:
+    written = read_rows(folder / "records.jsonl", "scdg")
+    if not written:
         return Counter()
-    relations, centres = prototypes(encoder, group_by_relation(labelled), anchors)
-    labels = [row["relation"] for row in samples]
-    scores = margins(encoder(samples), labels, relations, centres)
-    dropped = worst(labels, scores, share)
-    write_rows(folder / _FILTERED[0], [row for row, drop in zip(samples, dropped, strict=True) if not drop])
-    write_rows(
-        folder / _FILTERED[1],
-        [
-            {**row, "reason": "low_consistency", "detail": f"margin {score:.3f}"}
-            for row, drop, score in zip(samples, dropped, scores, strict=True)
-            if drop
-        ],
-    )
-    return Counter((row["relation"], "low_consistency") for row, drop in zip(samples, dropped, strict=True) if drop)
+    # Neither could the checkpoint be trained on a sentence that it can't read.
+    unread = {row["id"]: error for row in written if (error := encoder.error(row))}
+    lost = [{**row, "reason": "not_encodable", "detail": unread[row["id"]]} for row in written if row["id"] in unread]
+    samples = [row for row in written if row["id"] not in unread]
+    kept = []
+    if samples:
+        relations, centres = prototypes(encoder, group_by_relation(labelled), anchors)
+        labels = [row["relation"] for row in samples]
+        scores = margins(encoder(samples), labels, relations, centres)
+        for row, drop, score in zip(samples, worst(labels, scores, share), scores, strict=True):
+            if drop:
+                lost.append({**row, "reason": "low_consistency", "detail": f"margin {score:.3f}"})
+            else:
+                kept.append(row)
+    write_rows(folder / _FILTERED[0], kept)
+    write_rows(folder / _FILTERED[1], lost)
+    return Counter((row["relation"], row["reason"]) for row in lost)

@@ -55,6 +55,14 @@ class RelationEncoder:
             vectors.append(self._run(inputs, entity_spans=spans).relation_embeds)
         return _numpy(vectors)
 
+    def error(self, record: Record) -> str:
+        """Why the checkpoint can't read a record: an entity that it has no mark for, or that its window can't hold."""
+        try:
+            self.processor.encode([record])
+        except ValueError as error:
+            return str(error)
+        return ""
+
     @torch.no_grad()
     def anchors(self, relations: Mapping[str, RelationInfo]) -> dict[str, NDArray[np.float32]]:
         """Each relation's embedded name and description, ``(dim,)``, unit length."""

@@ -18,6 +18,9 @@ from tkre_hf.data.schema import Record
 from tkre_hf.errors import TkreError
 from tkre_hf.knowledge.backends import PLAIN_PROMPT, Answer
 
+# Windows would write each line break as two bytes.
+_BINARY: int = getattr(os, "O_BINARY", 0)
+
 _ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
@@ -33,7 +36,7 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o644)
         self.size = self._whole_lines(os.fstat(self._file).st_size)
         os.ftruncate(self._file, self.size)
         self._synced = self.size
@@ -44,7 +47,8 @@ class JsonLines:
         end = size
         while end > 0:
             start = max(0, end - 2**16)
-            newline = os.pread(self._file, end - start, start).rfind(b"\n")
+            os.lseek(self._file, start, os.SEEK_SET)
+            newline = os.read(self._file, end - start).rfind(b"\n")
             if newline >= 0:
                 return start + newline + 1
             end = start

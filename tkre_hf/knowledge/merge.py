@@ -10,18 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from tkre_hf.data.reading import read_json_lines
+from tkre_hf.data.reading import read_json_lines, shorten
 from tkre_hf.data.schema import Record
 from tkre_hf.errors import InvalidRowError
 from tkre_hf.knowledge.journal import write_atomically
 from tkre_hf.knowledge.tasks import group_by_relation
 
+# What a record's provenance has to tell, by the record's source: explanations' and samples'.
+_TOLD: dict[str, set[str]] = {"edkg": {"gold_id", "gold_cues"}, "scdg": set()}
 
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
+
+def read_rows(path: str | Path, source: str | None = None) -> list[dict[str, Any]]:
     """Reads generated records with their provenance, as a run's ``records.jsonl`` holds them.
 
+    Args:
+        path: The file.
+        source: ``edkg`` where they are to be explanations, ``scdg`` for samples; they may be both by default.
+
     Raises:
-        InvalidRowError: A line is no record of a run.
+        InvalidRowError: A line is no record of such a run.
         TkreError: There is no such file.
     """
     rows = []
@@ -30,6 +37,12 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
             raise row
         if not {"id", "tokens", "head", "tail", "relation", "provenance"} <= row.data.keys():
             raise row.error("", "no generated record: expected a line of a run's records.jsonl")
+        if source is not None:
+            found, provenance = row.data.get("source"), row.data["provenance"]
+            if found != source:
+                raise row.error("source", f"expected {source}, found {shorten(found)}: is it another kind of run's?")
+            if not isinstance(provenance, dict) or not _TOLD[source] <= provenance.keys():
+                raise row.error("provenance", f"expected {' and '.join(sorted(_TOLD[source])) or 'a mapping'}")
         rows.append(row.data)
     return rows
 

@@ -75,6 +75,7 @@ class GenerateArguments:
         for name in ("concurrency", "max_tries", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, found {getattr(self, name)}")
+        _check_seed(self.seed)
         if self.retries < 0 or self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ValueError("--retries and --temperature must not be negative, and --top_p must be in (0, 1]")
 
@@ -225,7 +226,13 @@ class MergeArguments:
         for name in ("train", "output"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} is missing")
+        _check_seed(self.seed)
         _check_add_k(self.add_k)
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ValueError(f"--seed must not be negative, found {seed}")
 
 
 def _check_add_k(add_k: int | None) -> None:
