@@ -107,6 +107,18 @@ def test_a_classifier_is_the_same_classifier(checkpoints: dict[str, Path], tmp_p
         OnnxModel(full).logits(np.zeros((1, 3)), np.zeros((1, 3)))
 
 
+def test_nothing_of_another_model_stays(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript"), pytest.importorskip("onnxruntime")
+    out = tmp_path / "out"
+    assert tkre(["export", str(checkpoints["few_shot"]), "-o", str(out)]) == 0
+    left = {"few_shot.onnx", "prototypes.safetensors", "relations.json"}
+    assert left <= {path.name for path in out.iterdir()}
+    assert tkre(["export", str(checkpoints["classifier"]), "-o", str(out)]) == 0
+    assert not left & {path.name for path in out.iterdir()}
+    with pytest.raises(TkreError, match="it is no few-shot model's"):
+        OnnxModel(out).logits(np.zeros((1, 3)), np.zeros((1, 3)))
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

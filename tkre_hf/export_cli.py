@@ -44,8 +44,8 @@ def main(argv: Sequence[str], prog: str) -> int:
     with quiet_libraries():
         pipe: RelationExtractionPipeline = load_pipeline(args.model, device="cpu")
         written = export_onnx(pipe.model, pipe.processor, args.output, args.int8)
-        if pipe.prototypes is not None:
-            pipe.save_relations(args.output)
+        # Where there are none, another model's may lie there still.
+        pipe.save_relations(args.output)
     for path in written:
         print(f"{path.stat().st_size / 2**20:8.2f} MiB  {Path(path)}")
     return 0

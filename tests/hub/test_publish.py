@@ -73,8 +73,12 @@ class FakeApi:
 def test_one_commit_of_what_a_model_needs(checkpoint: Path) -> None:
     (checkpoint / "checkpoint-7").mkdir()
     (checkpoint / "checkpoint-7" / "optimizer.pt").write_bytes(b"")
-    for name in ("trainer_state.json", "emissions.csv.part", "ab-predictions.jsonl", ".DS_Store"):
+    at_home = {"trainer_state.json", "emissions.csv.part", "ab-predictions.jsonl", ".DS_Store", "train.log", "a-1.out"}
+    for name in at_home:
         (checkpoint / name).write_text("{}")
+    for name in ("logs", "mlruns"):
+        (checkpoint / name).mkdir()
+        (checkpoint / name / "0.txt").write_text("on host h in /home/me")
     api: Any = FakeApi()
     assert publish(PushArguments(str(checkpoint), "my-model"), api) == "commit"
     assert [name for name, _ in api.calls] == ["whoami", "create_repo", "hf_hub_download", "create_commit"]
@@ -84,12 +88,7 @@ def test_one_commit_of_what_a_model_needs(checkpoint: Path) -> None:
     needed = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "training_data.json"}
     code = {"configuration_tkre.py", "modeling_tkre.py", "modeling_parts.py", "processing_tkre.py", "markers.py"}
     assert {*needed, *code} <= {*commit["paths"]}
-    assert {*commit["paths"]} <= {path.name for path in checkpoint.iterdir() if path.is_file()} - {
-        "trainer_state.json",
-        "emissions.csv.part",
-        "ab-predictions.jsonl",
-        ".DS_Store",
-    }
+    assert {*commit["paths"]} <= {path.name for path in checkpoint.iterdir() if path.is_file()} - at_home
 
 
 def test_a_branch_is_made_and_a_pull_request_needs_none(checkpoint: Path) -> None:

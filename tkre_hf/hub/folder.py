@@ -15,9 +15,9 @@ from tkre_hf.hub.pickles import PICKLE, pickle_in
 
 # Left at home, for they are no part of a model: where training can be gone on from, logs, what was predicted, and what
 # tells where and on which machine it was trained (codecarbon's table has the place).
-_FOLDERS_AT_HOME = re.compile(r"checkpoint-\d+|runs|wandb|__pycache__|\..*")
+_FOLDERS_AT_HOME = re.compile(r"checkpoint-\d+|logs?|mlruns|runs|wandb|__pycache__|\..*")
 FILES_AT_HOME = re.compile(
-    rf"(?!\.env)\..*|.*-predictions\.jsonl|.*\.part|trainer_state\.json|{re.escape(EMISSIONS)}|{re.escape(CARD_BESIDE)}"
+    rf"(?!\.env)\..*|.*-predictions\.jsonl|.*\.part|.*\.log|.*\.out|trainer_state\.json|{re.escape(EMISSIONS)}|{re.escape(CARD_BESIDE)}"
 )
 # Refused: code that runs when it is loaded, what only training needs, and secrets.
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")

@@ -108,6 +108,8 @@ def export_onnx(
     graphs: list[tuple[str, nn.Module, dict[str, Tensor], dict[str, Any], list[str]]]
     if isinstance(model, TKREForRelationClassification):
         graphs = [(MODEL, _Classifier(model), inputs, axes, ["logits"])]
+        # Another model's may lie there still.
+        (folder / FEW_SHOT).unlink(missing_ok=True)
     else:
         size = model.config.projection_dim
         anchors = nn.functional.normalize(torch.ones(_RELATIONS, size), dim=-1)
