@@ -103,6 +103,30 @@ def test_before_any_step_it_knows_what_stage_2_knows(
     assert accuracy(blank, records) < 0.5
 
 
+def test_a_classifier_of_other_relations_starts_anew(
+    train: Train, records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    first = train("first", max_steps=3)
+    settings = {"checkpoint": str(first), "max_steps": 1, "learning_rate": 0.0, "head_learning_rate": 0.0}
+    settings |= {"classifier_init": "random"}
+    tables = [load_classifier(str(first))[0].classifier.weight]
+    kept = sorted(RELATIONS)[1:]
+    for name, rows in (
+        ("same", records),
+        ("fewer", [row for row in records if row["relation"] in kept]),
+        ("renamed", [{**row, "relation": row["relation"][::-1]} for row in records]),
+    ):
+        source = tmp_path / f"{name}.jsonl"
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        model, _ = load_classifier(str(train(name, sources=[str(source)], relation_info=[], **settings)))
+        assert set(model.config.id2label.values()) == {row["relation"] for row in rows}
+        tables.append(model.classifier.weight)
+    first_table, same, fewer, renamed = tables
+    assert torch.equal(same, first_table)
+    assert len(fewer) == len(kept) and not torch.equal(fewer, first_table[1:])
+    assert not torch.equal(renamed, first_table)
+
+
 def test_an_adapter_is_kept_alone_and_merged(
     train: Train, checkpoint: Path, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

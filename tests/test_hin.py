@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
@@ -23,7 +24,7 @@ from tkre_hf.hin_links import link_scorers, scorer_figures
 from tkre_hf.hin_reproduction import draw_split
 from tkre_hf.hin_systems import BENCHMARKS
 from tkre_hf.hin_tasks import frozen_scores, split_of
-from tkre_hf.hin_training import NetworkArguments, load_graph, load_network
+from tkre_hf.hin_training import NetworkArguments, load_graph, load_model, load_network
 from tkre_hf.pfhin.links import MixedScorer
 
 from .pfhin.conftest import make_tables
@@ -31,6 +32,8 @@ from .pfhin.conftest import make_tables
 RECIPES = Path(__file__).parents[1] / "recipes"
 TINY = ["--hidden_size", "16", "--embedding_size", "8", "--num_hidden_layers", "2", "--num_attention_heads", "2"]
 TINY += ["--intermediate_size", "24", "--num_walks", "4", "--walk_length", "6", "--max_length", "10"]
+FINETUNE = ["hin", "finetune", "--model", "{model}", "--network", "{net}", "--output_dir", "{out}"]
+LINKS = ["--task", "links", "--valid_links", "{net}/links_valid.csv", "--test_links", "{net}/links_test.csv"]
 TINY += ["--use_cpu", "--bf16", "false", "--disable_tqdm", "true"]
 
 
@@ -103,6 +106,19 @@ def test_what_is_held_out_is_in_no_graph(model: Path, network: Path) -> None:
     assert dropped.num_edges == whole.num_edges - 60
 
 
+def test_a_run_that_came_to_no_checkpoint_leaves_no_graph_for_the_next(network: Path, tmp_path: Path) -> None:
+    argv = ["hin", "pretrain", "--network", str(network), "--output_dir", str(tmp_path / "out"), *TINY]
+    argv += ["--max_steps", "1", "--save_strategy", "no"]
+    # More nodes in a batch than there are.
+    assert tkre([*argv, "--per_device_train_batch_size", "9999"]) == 2
+    assert (tmp_path / "out" / "graph" / "graph.json").exists()
+    (tmp_path / "out" / "graph" / "texts.npy").write_bytes(b"of other nodes")
+    assert tkre([*argv, "--per_device_train_batch_size", "16", "--drop_edge_types", "lives"]) == 0
+    graph, _, texts = load_graph(tmp_path / "out")
+    dropped = load_network(NetworkArguments(str(network), ["lives"]))[1]
+    assert graph.num_edges == dropped.num_edges and texts is None
+
+
 def test_blocks_are_chosen_without_the_test_nodes(
     model: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +156,44 @@ def test_blocks_are_chosen_without_the_test_nodes(
         action = "evaluate" if "--choose_blocks" in wrong else "embed"
         assert tkre(["hin", action, "--model", str(model), "--output_dir", str(tmp_path), *wrong]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_fine_tuning_goes_on_and_writes_over_nothing(model: Path, network: Path, tmp_path: Path) -> None:
+    def finetune(folder: str, *more: str) -> int:
+        argv = ["hin", "finetune", "--model", str(model), "--network", str(network), "--num_train_epochs", "4"]
+        argv += ["--save_strategy", "epoch", "--use_cpu", "--disable_tqdm", "true"]
+        return tkre([*argv, "--output_dir", str(tmp_path / folder), *more])
+
+    def weights(folder: str) -> bytes:
+        return (tmp_path / folder / "model.safetensors").read_bytes()
+
+    assert finetune("whole") == 0
+    before = weights("whole")
+    assert finetune("whole", "--seed", "1") == 2 and weights("whole") == before
+    # As if it had been killed in the middle.
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    first, *later = sorted((tmp_path / "killed").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    for path in (*later, tmp_path / "killed" / "test_results.json"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert finetune("killed", "--resume_from_checkpoint", "auto") == 0
+    assert weights("killed") == before
+
+
+def test_a_classifier_of_other_labels_starts_anew(model: Path, network: Path, tmp_path: Path) -> None:
+    loaded = tkre_hf.PFHINForNodeClassification.from_pretrained(model, num_labels=3)
+    for labels, kept in ((["g0", "g1", "g2"], True), (["g0", "g2", "g1"], False), (["x", "y"], False)):
+        loaded.save_pretrained(tmp_path / "mine")
+        saved = load_model(tmp_path / "mine", tkre_hf.PFHINForNodeClassification, id2label={0: "g0", 1: "g1", 2: "g2"})
+        saved.save_pretrained(tmp_path / "mine")
+        id2label = dict(enumerate(labels))
+        found = load_model(
+            tmp_path / "mine", tkre_hf.PFHINForNodeClassification, num_labels=len(labels), id2label=id2label
+        )
+        assert found.classifier.weight.shape[0] == len(labels)
+        same = found.classifier.weight.shape == saved.classifier.weight.shape and torch.equal(
+            found.classifier.weight, saved.classifier.weight
+        )
+        assert same == kept and found.config.id2label == id2label
 
 
 @pytest.mark.parametrize("task", ["classification", "links"])
@@ -203,36 +257,33 @@ def test_fine_tuning(task: str, model: Path, network: Path, tmp_path: Path, monk
             "with ids: false there are none",
         ),
         (["hin", "embed", "--model", "nowhere"], "nowhere holds no PF-HIN model"),
+        (["hin", "embed", "--model", "{model}", "--num_walks", "0"], "num_walks is 0: expected at least 1"),
+        ([*FINETUNE, "--num_walks", "0"], "num_walks is 0: expected at least 1"),
+        ([*FINETUNE[:-1], "{model}"], "output_dir is the model's own folder"),
+        ([*FINETUNE, "--dataloader_drop_last", "true"], "dataloader_drop_last is True: leave it out"),
+        ([*FINETUNE, *LINKS, "--label_smoothing_factor", "0.1"], "label_smoothing_factor is 0.1: leave it out"),
+        ([*FINETUNE, *LINKS, "--valid_links", "{true}"], "links_true.csv has no false links (label 0)"),
+        (
+            ["hin", "pretrain", "--network", "{net}", "--output_dir", "{out}", "--label_smoothing_factor", "0.1"],
+            "label_smoothing_factor is 0.1: leave it out",
+        ),
+        (["hin", "hold-out", "--network", "{net}", "--output_dir", "{out}", "--seed", "-1"], "seed is -1: expected"),
         (["hin", "embed", "--model", "ada/net"], "ada/net is no folder here, and on the Hub nothing is written"),
         (["hin", "evaluate", "--model", "{model}"], "say what to measure on: --network with labels and splits"),
         (["hin", "evaluate", "--model", "{model}", "--test_links", "x"], "links need both files"),
         (["hin", "evaluate", "--model", "{model}", "--network", "{net}", "--scheme", "x"], "choose of few"),
         (["hin", "similar", "--model", "{net}", "--node", "n1"], "holds no embeddings.parquet"),
-        (
-            ["hin", "finetune", "--model", "{model}", "--network", "{net}", "--output_dir", "{out}", "--scheme", "x"],
-            "no scheme of splits 'x': choose of few",
-        ),
-        (
-            [
-                "hin",
-                "finetune",
-                "--model",
-                "{model}",
-                "--network",
-                "{net}",
-                "--output_dir",
-                "{out}",
-                "--task",
-                "links",
-            ],
-            "needs valid_links and test_links",
-        ),
+        ([*FINETUNE, "--scheme", "x"], "no scheme of splits 'x': choose of few"),
+        ([*FINETUNE, "--task", "links"], "needs valid_links and test_links"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(
     argv: list[str], message: str, model: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [word.format(net=network, model=model, out=tmp_path / "out") for word in argv]
+    true = tmp_path / "links_true.csv"
+    lines = (network / "links_valid.csv").read_text().splitlines()
+    true.write_text("\n".join(line for line in lines if not line.endswith(",0")) + "\n")
+    words = [word.format(net=network, model=model, out=tmp_path / "out", true=true) for word in argv]
     words += ["--use_cpu"] if words[1:2] in (["pretrain"], ["finetune"]) else []
     assert tkre(words) == 2
     output = capsys.readouterr()

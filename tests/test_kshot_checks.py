@@ -49,6 +49,8 @@ def relations(path: Path) -> Counter[str]:
         ({"k": 2, "keep_whole_na": True}, "keep_whole_na is true, but no na_label says which rows have no relation"),
         ({"finetune": {**STEP, "learning_rat": 1}}, "finetune: .*learning_rat"),
         ({"stage2": {"learning_rat": 1}}, "stage2: .*learning_rat"),
+        ({"stage2": {"gradient_accumulation_steps": 2}}, "stage2: .*gradient_accumulation_steps must be 1"),
+        ({"finetune": {**STEP, "dataloader_drop_last": True}}, "finetune: .*dataloader_drop_last is True: leave it"),
         ({"stage0": {"modell": "x"}}, "stage0: .*modell"),
         ({"averaged": 0}, "averaged is 0: fine-tune at least once"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +10,8 @@ from typing import Any, ClassVar
 from transformers import Trainer, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
+
+logger = logging.getLogger(__name__)
 
 # Writes the card of a trainer's output folder; the mapping is what the caller of ``create_model_card`` asked for.
 CardWriter = Callable[[Trainer, dict[str, Any]], None]
@@ -36,6 +39,10 @@ class CardTrainer(Trainer):
                 f"hub_strategy is {HubStrategy(args.hub_strategy).value}: set it to end, for on the way the Trainer "
                 "publishes its own settings, a pickle with the token in it"
             )
+        if args.n_gpu > 1:
+            # The Trainer would cut each batch into parts (DataParallel), which belong together in all our losses.
+            logger.warning("training on one of %d GPUs: start it with accelerate launch to use them all", args.n_gpu)
+            args._n_gpu = 1
         super().__init__(args=args, **kwargs)
 
     def create_model_card(

@@ -19,7 +19,6 @@ from tkre_hf.data import load_split
 from tkre_hf.data.kshot import draw_kshot
 from tkre_hf.data.moved import with_moved_marks
 from tkre_hf.errors import TkreError
-from tkre_hf.evaluation.episodes import embed_anchors, embed_records
 from tkre_hf.evaluation.kshot import load_classifier, trainer_metrics
 from tkre_hf.hub.marks import CARD
 from tkre_hf.hub.model_card import write_card
@@ -27,6 +26,7 @@ from tkre_hf.hub.trainers import RelationTrainer
 from tkre_hf.places import without_folders
 from tkre_hf.sharding import refuse_sharding
 from tkre_hf.tkre.adapters import add_adapter, count_trained
+from tkre_hf.tkre.embedding import embed_anchors, embed_records
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.modeling_parts import relation_prototypes, relation_states
 from tkre_hf.tkre.processing_tkre import TKREProcessor

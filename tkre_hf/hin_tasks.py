@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from transformers import TrainingArguments, set_seed
 
 from tkre_hf.data.hin import HINTables, read_hin, read_links
+from tkre_hf.epoch_loader import refuse_other_batches, refuse_smoothing
 from tkre_hf.errors import TkreError
 from tkre_hf.hin_links import check_held_out
 from tkre_hf.hin_training import (
@@ -46,7 +47,7 @@ from tkre_hf.pfhin.modeling_pfhin import (
 )
 from tkre_hf.pfhin.tasks import classify_linear, cluster, f1_scores, link_scores, similarity_search
 from tkre_hf.places import without_folders
-from tkre_hf.training import settings_errors
+from tkre_hf.training import find_checkpoint, settings_errors
 from tkre_hf.training_data import TrainingSummary, training_summary
 
 TASKS = ("classification", "links")
@@ -103,6 +104,7 @@ class PFHINFinetuningArguments(TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "Leave off: the collators read numbers."})
 
     def __post_init__(self) -> None:
+        refuse_other_batches(self)
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         # transformers 4 keeps the share apart from the number of steps.
         if hasattr(TrainingArguments, "warmup_ratio") and 0 < self.warmup_steps < 1:
@@ -119,6 +121,7 @@ def embed(args: EmbedArguments) -> Path:
     Raises:
         TkreError: There is no such checkpoint, the model hasn't got a block, or faiss isn't installed.
     """
+    check_walks(args.num_walks)
     folder = output_folder(args.model, args.output_dir)
     model = load_model(args.model)
     with settings_errors():
@@ -126,6 +129,16 @@ def embed(args: EmbedArguments) -> Path:
         blocks = block_weights(args.blocks, model)
     vectors = embed_nodes(model, neighborhoods, num_walks=args.num_walks, blocks=blocks)
     return export_embeddings(folder, neighborhoods.walker.graph, vectors)
+
+
+def check_walks(num_walks: int) -> None:
+    """Refuses a mean of no neighbourhoods.
+
+    Raises:
+        TkreError: There would be none.
+    """
+    if num_walks < 1:
+        raise TkreError(f"num_walks is {num_walks}: expected at least 1")
 
 
 def block_weights(given: Mapping[str, Any] | None, model: PFHINPreTrainedModel) -> dict[str, float]:
@@ -216,19 +229,27 @@ def frozen_scores(vectors: NDArray[Any], tables: HINTables, scheme: str | None, 
 def finetune(args: FinetuneArguments, training_args: TrainingArguments) -> dict[str, float]:
     """Fine-tunes a checkpoint for node classification or for links, saves it, and measures it on the test's.
 
+    Args:
+        args: What is fine-tuned, for what, and on what.
+        training_args: How. ``resume_from_checkpoint`` is a checkpoint's folder, or ``auto`` for the last whole one.
+
     Returns:
         The figures, which stand in ``OUTPUT_DIR/test_results.json`` and in the card too.
 
     Raises:
-        TkreError: A setting or a row is wrong.
+        TkreError: A setting or a row is wrong, or the folder holds another run's work.
     """
     if args.task not in TASKS:
         raise TkreError(f"task is {args.task!r}: expected {' or '.join(TASKS)}")
+    check_walks(args.num_walks)
+    if Path(str(training_args.output_dir)).resolve() == Path(args.model).resolve():
+        raise TkreError(f"output_dir is the model's own folder, {args.model}: give another, or it would be lost")
+    resume = find_checkpoint(training_args)
     tables = read_hin(args.network)
     set_seed(training_args.seed)
     start = time.perf_counter()
     model, scores = (_finetune_nodes if args.task == "classification" else _finetune_links)(
-        args, training_args, tables
+        args, training_args, tables, resume
     )
     folder = Path(str(training_args.output_dir))
     if training_args.process_index == 0:
@@ -262,7 +283,7 @@ def check_nodes(neighborhoods: Neighborhoods, tables: HINTables) -> None:
 
 
 def _finetune_nodes(
-    args: FinetuneArguments, training_args: TrainingArguments, tables: HINTables
+    args: FinetuneArguments, training_args: TrainingArguments, tables: HINTables, resume: str | None
 ) -> tuple[PFHINForNodeClassification, dict[str, float]]:
     parts = split_of(tables, args.scheme)
     model = load_model(
@@ -279,7 +300,7 @@ def _finetune_nodes(
         trainer = TaskTrainer(
             model, training_args, parts["train"], collator, parts["val"], compute_metrics=classification_metrics
         )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resume)
     with new_weights(str(training_args.output_dir), trainer.is_world_process_zero()):
         trainer.save_model(_internal_call=True)
     scores: dict[str, float] = {}
@@ -295,24 +316,33 @@ def _finetune_nodes(
 
 
 def _finetune_links(
-    args: FinetuneArguments, training_args: TrainingArguments, tables: HINTables
+    args: FinetuneArguments, training_args: TrainingArguments, tables: HINTables, resume: str | None
 ) -> tuple[PFHINForLinkPrediction, dict[str, float]]:
     if args.valid_links is None or args.test_links is None:
         raise TkreError(
             "task links needs valid_links and test_links: files of links to choose thresholds and measure on"
         )
-    links = [read_links(path, tables) for path in (args.valid_links, args.test_links)]
+    files = (args.valid_links, args.test_links)
+    links = [read_links(path, tables) for path in files]
+    for path, part in zip(files, links, strict=True):
+        for label, kind in ((1, "true"), (0, "false")):
+            if not (part.label == label).any():
+                raise TkreError(
+                    f"{path} has no {kind} links (label {label}): task links is to tell false ones from true ones; "
+                    "tkre hin links ranks nodes, and needs no false ones"
+                )
     model = load_model(args.model, PFHINForLinkPrediction)
     assert isinstance(model, PFHINForLinkPrediction)
     with settings_errors():
+        refuse_smoothing(training_args)
         neighborhoods = neighborhoods_of(args.model, model, training_args.seed)
-    check_nodes(neighborhoods, tables)
-    graph = neighborhoods.walker.graph
-    check_held_out(graph, *links)
-    triples = graph.triples()
-    collator = LinkCollator(neighborhoods, triples, training_args.seed)
-    trainer = TaskTrainer(model, training_args, np.arange(len(triples)), collator)
-    trainer.train()
+        check_nodes(neighborhoods, tables)
+        graph = neighborhoods.walker.graph
+        check_held_out(graph, *links)
+        triples = graph.triples()
+        collator = LinkCollator(neighborhoods, triples, training_args.seed)
+        trainer = TaskTrainer(model, training_args, np.arange(len(triples)), collator)
+    trainer.train(resume_from_checkpoint=resume)
     with new_weights(str(training_args.output_dir), trainer.is_world_process_zero()):
         trainer.save_model(_internal_call=True)
     found = [predict_links(model, neighborhoods, part.triples, args.num_walks) for part in links]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +33,9 @@ from tkre_hf.pfhin.modeling_pfhin import PFHINForPreTraining, PFHINModel, PFHINP
 from tkre_hf.pfhin.text import encode_texts
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 from tkre_hf.pfhin.walks import WalkSettings
-from tkre_hf.places import without_folders
+from tkre_hf.places import is_hub_id, without_folders
 from tkre_hf.stage_settings import stage_settings
-from tkre_hf.training import find_checkpoint, loading_errors, resolve_backbone, settings_errors
+from tkre_hf.training import find_checkpoint, load_anew, loading_errors, resolve_backbone, settings_errors
 from tkre_hf.training_data import TrainingSummary
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,6 @@ GRAPH, TEXTS = "graph", "texts.npy"
 
 # What of a checkpoint on the Hub is fetched: neither its code nor what may be a pickle.
 _FETCHED = ("*.json", "*.safetensors", "embeddings.*", f"{GRAPH}/*")
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 INITS = ("random", "svd", "deepwalk")
 
@@ -196,8 +195,13 @@ def pretrain(args: PFHINStageArguments, training_args: PFHINTrainingArguments) -
     resume = find_checkpoint(training_args)
     walk = args.walk
     folder = Path(str(training_args.output_dir))
-    with training_args.main_process_first(desc="reading the network"):
-        if not (folder / GRAPH / "graph.json").exists():
+    # One writer, or one on each machine where these share no disk.
+    own_disk = training_args.save_on_each_node
+    is_writer = (training_args.local_process_index if own_disk else training_args.process_index) == 0
+    with training_args.main_process_first(local=own_disk, desc="reading the network"):
+        # A run that came to no checkpoint may have had another network, or other settings.
+        if (resume is None and is_writer) or not (folder / GRAPH / "graph.json").exists():
+            shutil.rmtree(folder / GRAPH, ignore_errors=True)
             tables, graph = load_network(args)
             if args.texts is not None:
                 (folder / GRAPH).mkdir(parents=True, exist_ok=True)
@@ -277,11 +281,6 @@ def save_graph(folder: Path, graph: HeteroGraph, rank: str) -> None:
     graph.save(folder / GRAPH)
 
 
-def is_hub_id(model: str | Path) -> bool:
-    """Whether a checkpoint is one of the Hub's, ``NAMESPACE/NAME``: no folder has the name."""
-    return not Path(model).exists() and _HUB_ID.fullmatch(str(model)) is not None
-
-
 def checkpoint_folder(model: str | Path) -> Path:
     """The folder of a checkpoint; one of the Hub's is fetched, without its code, into the Hub's cache.
 
@@ -355,7 +354,10 @@ def load_model(
         if model_class is None:
             is_pretrained = config.get("architectures") == [PFHINForPreTraining.__name__]
             model_class = PFHINForPreTraining if is_pretrained else PFHINModel
-        found: PFHINPreTrainedModel = model_class.from_pretrained(folder, **settings)
+        labels = PFHINConfig.from_pretrained(folder).id2label
+        is_classifier = config.get("architectures") == [model_class.__name__] and "id2label" in settings
+        others = ["classifier"] if is_classifier and settings["id2label"] != labels else []
+        found: PFHINPreTrainedModel = load_anew(model_class, folder, others, **settings)
     except OSError as error:
         raise TkreError(f"{model} holds no PF-HIN model: {str(error).splitlines()[0]}") from error
     return found

@@ -146,7 +146,7 @@ def scores(args: TransferArguments, source: Path, target: str, seed: int) -> dic
             write_hin(tables, work / "network")
             words = ["--config", args.finetuning, "--model", str(work / "model"), "--network", str(work / "network")]
             words += ["--scheme", "few", "--output_dir", str(work / f"few{count}"), "--seed", str(seed)]
-            words += ["--disable_tqdm", "true"]
+            words += ["--disable_tqdm", "true", "--resume_from_checkpoint", "auto"]
             found[system, count] = finetune(*parse_arguments((FinetuneArguments, PFHINFinetuningArguments), words))
     return found
 

@@ -66,6 +66,7 @@ _WITHOUT_EFFECT = frozenset(
     "hub_strategy hub_private_repo hub_always_push hub_revision "
     "log_level log_level_replica logging_dir logging_first_step logging_steps logging_strategy disable_tqdm "
     "save_steps save_strategy save_total_limit resume_from_checkpoint dataloader_num_workers dataloader_pin_memory "
+    "dataloader_persistent_workers dataloader_prefetch_factor "
     "local_rank deepspeed fsdp fsdp_config accelerator_config ddp_backend".split()
 )
 

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import torch
 from datasets import Dataset
 from huggingface_hub.errors import HFValidationError
-from transformers import PretrainedConfig, TrainingArguments, set_seed
+from transformers import PretrainedConfig, PreTrainedModel, TrainingArguments, set_seed
+from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tkre_hf.errors import TkreError
-from tkre_hf.evaluation.episodes import embed_records
 from tkre_hf.hub.facts import new_weights
 from tkre_hf.hub.marks import CARD
 from tkre_hf.hub.model_card import write_card
@@ -27,6 +27,7 @@ from tkre_hf.hub.trainers import MSLMTrainer, RelationTrainer, SCLTrainer
 from tkre_hf.places import without_folders
 from tkre_hf.stage_settings import base_model, stage_settings
 from tkre_hf.tkre.configuration_tkre import TKREConfig
+from tkre_hf.tkre.embedding import embed_records
 from tkre_hf.tkre.markers import ROLES, get_marker
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.modeling_tkre import TKREForMaskedSpanLM, TKREForPreTraining
@@ -83,6 +84,7 @@ _MODEL_SETTINGS = (
 )
 
 _Model = TypeVar("_Model", TKREForMaskedSpanLM, TKREForPreTraining, TKREForRelationClassification)
+_Any = TypeVar("_Any", bound=PreTrainedModel)
 StageTrainer = MSLMTrainer | SCLTrainer | RelationTrainer
 
 
@@ -129,8 +131,10 @@ def train_scl(args: SCLStageArguments, training_args: SCLTrainingArguments) -> P
         name: getattr(args, name) for name in _MODEL_SETTINGS if getattr(args, name) is not None
     }
     relations = sorted(set(data.records["relation"]))
+    # Those that a checkpoint has are of its own relations.
+    settings["num_learned_anchors"] = len(relations) if args.learned_anchors else 0
     if args.learned_anchors:
-        settings |= {"num_learned_anchors": len(relations), "id2label": dict(enumerate(relations))}
+        settings["id2label"] = dict(enumerate(relations))
     processor, model = build(TKREForPreTraining, args, training_args, data.records, **settings)
     dataset = encode_records(data.records, processor, relations)
     info = relation_texts(args, relations, warn=not args.learned_anchors)
@@ -235,8 +239,30 @@ def _from_checkpoint(
         if dim != config.projection_dim:
             raise TkreError(f"projection_dim is {dim}, but the checkpoint {checkpoint} has {config.projection_dim}")
         processor.max_length = args.max_length or processor.max_length
-        model = model_class.from_pretrained(checkpoint, config=TKREConfig.from_pretrained(checkpoint, **settings))
+        wanted = TKREConfig.from_pretrained(checkpoint, **settings)
+        is_classifier = config.architectures == [TKREForRelationClassification.__name__]
+        rows = {
+            TKREForRelationClassification: ["classifier"] if is_classifier else [],
+            TKREForPreTraining: ["tkre.learned_anchors"] if config.num_learned_anchors else [],
+        }
+        others = rows.get(model_class, []) if config.id2label != wanted.id2label else []
+        model = load_anew(model_class, checkpoint, others, config=wanted)
     return processor, model
+
+
+def load_anew(model_class: type[_Any], checkpoint: str | Path, parts: Sequence[str], **settings: Any) -> _Any:
+    """Loads a checkpoint, but for parts that are of other labels than a new task's: these start at random.
+
+    Args:
+        model_class: What it is loaded as.
+        checkpoint: Folder or Hub id.
+        parts: The modules' names.
+        **settings: Of ``from_pretrained``.
+    """
+    model = model_class.from_pretrained(checkpoint, ignore_mismatched_sizes=bool(parts), **settings)
+    for name in parts:
+        model._init_weights(model.get_submodule(name))
+    return model
 
 
 def _entity_types(records: Dataset) -> list[str]:
@@ -277,7 +303,9 @@ def find_checkpoint(training_args: TrainingArguments) -> str | None:
         whole = [checkpoint for checkpoint in _checkpoints(folder) if _is_whole(checkpoint)]
         return str(whole[-1]) if whole else None
     if not _is_whole(Path(asked)):
-        raise TkreError(f"resume_from_checkpoint: {asked} is no checkpoint, or not a whole one")
+        raise TkreError(
+            f"resume_from_checkpoint: {asked} is no checkpoint, or not a whole one, as those of save_only_model aren't"
+        )
     return asked
 
 
@@ -289,7 +317,9 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    # The Trainer writes its state last.
+    # The Trainer writes its state last. Of the weights alone (``save_only_model``) nothing goes on as it would have.
+    if not (checkpoint / SCHEDULER_NAME).exists():
+        return False
     try:
         TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     except (OSError, ValueError):

@@ -25,6 +25,8 @@ from tkre_hf.data import (
 )
 from tkre_hf.data.reading import read_json
 from tkre_hf.errors import TkreError
+from tkre_hf.places import is_hub_id
+from tkre_hf.tkre.loading import optional_file
 from tkre_hf.tkre.markers import MARKERS
 from tkre_hf.tkre.training_args import TKRETrainingArguments
 
@@ -236,13 +238,19 @@ class TrainingSummary:
         (folder / TRAINING_DATA).write_text(json.dumps(self.stages, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def training_summary(folder: str | Path) -> TrainingSummary | None:
+def training_summary(model: str | Path) -> TrainingSummary | None:
     """Reads what a checkpoint was trained on; ``None`` where nothing says so.
+
+    Args:
+        model: Folder or Hub id.
 
     Raises:
         TkreError: The file tells something else.
     """
-    file = Path(folder, TRAINING_DATA)
+    file = Path(model, TRAINING_DATA)
+    if is_hub_id(model):
+        found = optional_file(str(model), TRAINING_DATA)
+        file = Path(found) if found is not None else file
     if not file.is_file():
         return None
     stages = read_json(file)

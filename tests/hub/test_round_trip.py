@@ -23,6 +23,7 @@ from transformers import pipeline
 import tkre_hf
 from tkre_hf.cli import main
 from tkre_hf.evaluation.report import Row, write_rows
+from tkre_hf.training_data import training_summary
 
 from .server import TOKEN, Hub
 
@@ -147,6 +148,10 @@ def test_pushed_and_loaded_back_without_tkre_hf_and_with_it(
     online(hub.url)
     assert main(["push", str(checkpoint), REPO, "--private"]) == 0
     assert hub.repos["models", REPO].private
+
+    # What it was trained on is known by its name too.
+    summary = training_summary(checkpoint)
+    assert summary is not None and training_summary(REPO) == summary
 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

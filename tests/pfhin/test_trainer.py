@@ -103,6 +103,8 @@ def test_workers_make_the_same_batches(task: str, tmp_path: Path) -> None:
         trainer = TaskTrainer(model, args, nodes, collator, eval_items=nodes)
         return trainer.get_eval_dataloader() if task.endswith("evaluated") else trainer.get_train_dataloader()
 
+    with pytest.raises(ValueError, match="data_seed is 1: leave it out"):
+        loader(data_seed=1)
     alone = loader()
     shared = loader(dataloader_num_workers=1, dataloader_persistent_workers=True)
     assert shared.num_workers == 1 and shared.persistent_workers
@@ -123,6 +125,37 @@ def test_node_embeddings_have_a_rate_and_no_decay(graph: HeteroGraph, tmp_path: 
     assert found["pfhin.embeddings.hops.weight"] == (args.learning_rate, 0.0)
     assert found["pfhin.groups.0.qkv.weight"] == (args.learning_rate, 0.1)
     assert found["pfhin.groups.0.qkv.bias"] == (args.learning_rate, 0.0)
+
+
+def test_node_embeddings_may_stay_as_they_are(graph: HeteroGraph, tmp_path: Path) -> None:
+    first, _ = train(graph, tmp_path / "first", max_steps=1, learning_rate=0.0)
+    model, _ = train(graph, tmp_path / "out", max_steps=2, embedding_learning_rate=0.0)
+    assert torch.equal(model.pfhin.embeddings.ids.weight, first.pfhin.embeddings.ids.weight)
+    assert not torch.equal(model.pfhin.groups[0].qkv.weight, first.pfhin.groups[0].qkv.weight)
+
+
+def test_a_batch_that_does_not_fit_is_made_smaller(graph: HeteroGraph, tmp_path: Path) -> None:
+    set_seed(0)
+    model = PFHINForPreTraining(small(graph))
+    settings: dict[str, Any] = {"use_cpu": True, "bf16": False, "max_steps": 1, "save_strategy": "no"}
+    args = PFHINTrainingArguments(
+        str(tmp_path), auto_find_batch_size=True, per_device_train_batch_size=32, disable_tqdm=True, **settings
+    )
+    trainer = PFHINTrainer(model, args, graph)
+    seen: list[int] = []
+    compute_loss = trainer.compute_loss
+
+    def full(model: Any, inputs: dict[str, Any], *rest: Any, **kwargs: Any) -> Any:
+        seen.append(trainer._train_batch_size)
+        size = len(next(iter(trainer.batch_sampler())))
+        assert size == seen[-1]
+        if size > 16:
+            raise RuntimeError("CUDA out of memory.")
+        return compute_loss(model, inputs, *rest, **kwargs)
+
+    trainer.compute_loss = full  # type: ignore[method-assign]
+    trainer.train()
+    assert seen[0] == 32 and seen[-1] <= 16
 
 
 def test_svd_takes_more_room_where_it_has_too_little(graph: HeteroGraph, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tkre_hf.epoch_loader import EpochDataLoader
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import (
     _NEIGHBOURHOOD,
     EncodedRecords,
-    EpochDataLoader,
     LengthBatchSampler,
     RelationBatchSampler,
 )

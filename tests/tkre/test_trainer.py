@@ -103,6 +103,57 @@ def test_workers_make_the_same_batches(
             assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("data_seed", 1), ("dataloader_drop_last", True), ("train_sampling_strategy", "group_by_length")],
+)
+def test_settings_of_other_batches_are_refused(
+    setting: str,
+    value: Any,
+    model: TKREForPreTraining,
+    dataset: EncodedRecords,
+    processor: TKREProcessor,
+    tmp_path: Path,
+) -> None:
+    if not hasattr(SCLTrainingArguments, setting):
+        setting, value = "group_by_length", True  # transformers 4's name for it
+    with pytest.raises(ValueError, match=f"{setting} is .*: leave it out"):
+        scl_trainer(model, dataset, processor, tmp_path, **{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"within_class_shrinkage": -1.0}, "within_class_shrinkage must not be below 0"),
+        ({"within_class_sentences": 1}, "within_class_sentences not below 2, found 2.0 and 1"),
+    ],
+)
+def test_settings_of_the_space_are_checked(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        SCLTrainingArguments(output_dir=str(tmp_path), **COMMON, **settings)
+
+
+def test_labels_that_are_not_there_are_not_smoothed(
+    model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="label_smoothing_factor is 0.1: leave it out"):
+        scl_trainer(model, dataset, processor, tmp_path, label_smoothing_factor=0.1)
+
+
+def test_of_several_gpus_one_is_used_where_nothing_launched_more(
+    model: TKREForPreTraining,
+    dataset: EncodedRecords,
+    processor: TKREProcessor,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    args = MSLMTrainingArguments(output_dir=str(tmp_path), **COMMON)
+    args._n_gpu = 2
+    trainer = MSLMTrainer(TKREForMaskedSpanLM(model.config), args, dataset, processor)
+    assert trainer.args.n_gpu == 1 and trainer._wrap_model(trainer.model) is trainer.model
+    assert "training on one of 2 GPUs: start it with accelerate launch" in caplog.text
+
+
 def test_sentences_per_second_count_the_batch_of_stage_2(
     model: TKREForPreTraining, dataset: EncodedRecords, processor: TKREProcessor, tmp_path: Path
 ) -> None:

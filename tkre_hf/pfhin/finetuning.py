@@ -135,7 +135,8 @@ class TaskTrainer(CardTrainer):
 
     def get_train_dataloader(self) -> EpochDataLoader:
         world = self.args.world_size
-        size = min(self.args.train_batch_size * world, len(self.items) // world * world)
+        size = self._train_batch_size if self.args.auto_find_batch_size else self.args.train_batch_size
+        size = min(size * world, len(self.items) // world * world)
         sampler = EpochBatchSampler(self.items, size, self.args.seed, self.args.process_index, world)
         return epoch_loader(self.args, self.train_dataset, sampler, self.data_collator)  # type: ignore[arg-type]
 

@@ -75,7 +75,8 @@ class PFHINTrainer(CardTrainer):
     def batch_sampler(self) -> EpochBatchSampler:
         """Draws the batches of this process."""
         world = self.args.world_size
-        batch_size = self.args.train_batch_size * world
+        size = self._train_batch_size if self.args.auto_find_batch_size else self.args.train_batch_size
+        batch_size = size * world
         return EpochBatchSampler(self.nodes, batch_size, self.args.seed, self.args.process_index, world)
 
     def get_train_dataloader(self) -> EpochDataLoader:
@@ -97,12 +98,13 @@ class PFHINTrainer(CardTrainer):
             for name, parameter in given.named_parameters():
                 if parameter.requires_grad:
                     groups[name.endswith("embeddings.ids.weight"), name in decays].append(parameter)
-            rate = self.args.learning_rate
+            rate, ids_rate = self.args.learning_rate, self.args.embedding_learning_rate
+            ids_rate = rate if ids_rate is None else ids_rate
             self.optimizer = optimizer_class(
                 [
                     {
                         "params": parameters,
-                        "lr": (self.args.embedding_learning_rate or rate) if ids else rate,
+                        "lr": ids_rate if ids else rate,
                         "weight_decay": self.args.weight_decay if decay else 0.0,
                     }
                     for (ids, decay), parameters in groups.items()

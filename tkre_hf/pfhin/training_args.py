@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from tkre_hf.epoch_loader import refuse_other_batches, refuse_smoothing
 from tkre_hf.precision import bf16_supported
 
 from .masking import HIDDEN_SHARE, REPLACED_SHARE
@@ -67,6 +68,8 @@ class PFHINTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        refuse_other_batches(self)
+        refuse_smoothing(self)
         if self.bf16 is None:
             launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
             self.bf16 = launcher == "no" and not self.fp16 and bf16_supported(self.use_cpu)

@@ -204,26 +204,10 @@ class SCLTrainer(_StageTrainer):
         shares: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if args.gradient_accumulation_steps != 1:
+        if args.within_class_shrinkage is not None and np.bincount(train_dataset.labels).max() < 2:
             raise ValueError(
-                "gradient_accumulation_steps must be 1: the negatives are the batch's own, so two half batches are "
-                "not one; use more processes, or gradient_checkpointing"
+                "no relation has two sentences to measure how they vary: set within_class_shrinkage to null"
             )
-        if args.auto_find_batch_size:
-            raise ValueError(
-                "auto_find_batch_size can't lower a batch of relations_per_batch x sentences_per_relation sentences: "
-                "lower one of these, or use more processes, or gradient_checkpointing"
-            )
-        if args.within_class_shrinkage is not None:
-            if args.within_class_shrinkage < 0 or args.within_class_sentences < 2:
-                raise ValueError(
-                    "within_class_shrinkage must not be below 0 and within_class_sentences not below 2, found "
-                    f"{args.within_class_shrinkage} and {args.within_class_sentences}"
-                )
-            if np.bincount(train_dataset.labels).max() < 2:
-                raise ValueError(
-                    "no relation has two sentences to measure how they vary: set within_class_shrinkage to null"
-                )
         mslm = MSLMCollator(processing_class, args.seed) if model.config.lambda_mslm else None
         collator = SCLCollator(processing_class, anchors, args.num_irrelevant, mslm, args.seed)
         self.groups, self.shares = groups, shares

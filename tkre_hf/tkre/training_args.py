@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from tkre_hf.epoch_loader import refuse_other_batches, refuse_smoothing
 from tkre_hf.precision import bf16_supported as bf16_supported
 
 from .masking import CUE_RATE, ENTITY_RATE, OTHER_RATE
@@ -43,6 +44,7 @@ class TKRETrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        refuse_other_batches(self)
         if self.bf16 is None:
             launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
             self.bf16 = launcher == "no" and not self.fp16 and bf16_supported(self.use_cpu)
@@ -123,3 +125,23 @@ class SCLTrainingArguments(TKRETrainingArguments):
         default=40, metadata={"help": "Sentences of each relation that this variation is measured on."}
     )
     num_irrelevant: int = field(default=4, metadata={"help": "Irrelevant spans drawn from each sentence."})
+
+    def __post_init__(self) -> None:
+        refuse_smoothing(self)
+        if self.gradient_accumulation_steps != 1:
+            raise ValueError(
+                "gradient_accumulation_steps must be 1: the negatives are the batch's own, so two half batches are "
+                "not one; use more processes, or gradient_checkpointing"
+            )
+        if self.auto_find_batch_size:
+            raise ValueError(
+                "auto_find_batch_size can't lower a batch of relations_per_batch x sentences_per_relation sentences: "
+                "lower one of these, or use more processes, or gradient_checkpointing"
+            )
+        shrinkage = self.within_class_shrinkage
+        if shrinkage is not None and (shrinkage < 0 or self.within_class_sentences < 2):
+            raise ValueError(
+                "within_class_shrinkage must not be below 0 and within_class_sentences not below 2, found "
+                f"{shrinkage} and {self.within_class_sentences}"
+            )
+        super().__post_init__()
