@@ -15,7 +15,7 @@ from tkre_hf.data import load_records
 from tkre_hf.data.semeval import LABELS
 from tkre_hf.errors import TkreError
 from tkre_hf.evaluation.kshot import load_classifier, predict
-from tkre_hf.finetuning import ADAPTER, _validation, train_relations
+from tkre_hf.finetuning import ADAPTER, _lengthen, _validation, train_relations
 from tkre_hf.hub.marks import is_edited
 from tkre_hf.tkre.adapters import load_adapter
 from tkre_hf.tkre.training_args import RelationTrainingArguments
@@ -89,6 +89,13 @@ def test_few_rows_are_passed_over_more_often(settings: dict[str, Any], steps: in
     folder = train("out", **{"max_steps": -1, "save_strategy": "epoch", "save_total_limit": 1, **settings})
     (last,) = folder.glob("checkpoint-*")
     assert last.name == f"checkpoint-{steps}"
+
+
+def test_passes_are_counted_for_the_one_gpu_that_is_used(tmp_path: Path) -> None:
+    args = RelationTrainingArguments(str(tmp_path), use_cpu=True, per_device_train_batch_size=12, num_train_epochs=1)
+    args._n_gpu = 2
+    _lengthen(args, rows=48)
+    assert args.num_train_epochs == 60  # of 4 steps each, for 240
 
 
 @pytest.mark.parametrize(("start", "least"), [("anchors", 0.7), ("supports", 0.8)])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import TokenClassificationPipeline
 
 from tkre_hf import graph_extraction
 from tkre_hf.cli import main as tkre
@@ -200,6 +201,29 @@ def test_entities_are_found_in_lines_of_text(graph: Graph, ner: Path, tmp_path: 
     assert len(found) == 4 and found[0]["head"] == {
         "start": 0, "end": 4, "text": "Kiel", "type": "THING", "node": "Kiel (THING)"
     }  # fmt: skip
+
+
+def test_a_line_whose_found_entities_are_nowhere_is_left_out(
+    graph: Graph, ner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = tmp_path / "lines.txt"
+    wrong = "Kiel rules Elba ."
+    lines.write_text(f"Kiel is the capital of Elba .\n{wrong}\nLima is the capital of Jena .\n")
+    tagged: list[str] = []
+    tag = TokenClassificationPipeline.__call__
+
+    def counting(self: Any, texts: list[str], **kwargs: Any) -> Any:
+        tagged.extend(texts)
+        found = dict(zip(texts, tag(self, texts, **kwargs), strict=True))
+        return [[{"start": 4, "end": 5}] if text == wrong else found[text] for text in texts]
+
+    monkeypatch.setattr(TokenClassificationPipeline, "__call__", counting)
+    settings = {"ner": ner, "min_score": 0, "na_threshold": -1, "skip_invalid": True}
+    found = triples_of(graph(lines, **settings))
+    assert {row["head"]["text"] for row in found} == {"Kiel", "Elba", "Lima", "Jena"} and len(tagged) == 3
+    assert "skipped 1 wrong row" in capsys.readouterr().err
+    # Another time only what couldn't be read is tried again.
+    assert triples_of(graph(lines, **settings)) == found and tagged[3:] == [wrong]
 
 
 def test_a_row_may_name_a_node_of_a_knowledge_base(graph: Graph, tmp_path: Path) -> None:

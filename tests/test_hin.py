@@ -113,10 +113,12 @@ def test_a_run_that_came_to_no_checkpoint_leaves_no_graph_for_the_next(network: 
     assert tkre([*argv, "--per_device_train_batch_size", "9999"]) == 2
     assert (tmp_path / "out" / "graph" / "graph.json").exists()
     (tmp_path / "out" / "graph" / "texts.npy").write_bytes(b"of other nodes")
+    (tmp_path / "out" / "graph" / "notes.txt").write_text("a person's own")
     assert tkre([*argv, "--per_device_train_batch_size", "16", "--drop_edge_types", "lives"]) == 0
     graph, _, texts = load_graph(tmp_path / "out")
     dropped = load_network(NetworkArguments(str(network), ["lives"]))[1]
     assert graph.num_edges == dropped.num_edges and texts is None
+    assert (tmp_path / "out" / "graph" / "notes.txt").exists()
 
 
 def test_blocks_are_chosen_without_the_test_nodes(

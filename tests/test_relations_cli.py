@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import TokenClassificationPipeline
 
 from tkre_hf.cli import main
 from tkre_hf.tkre.modeling_tkre import TKREForPreTraining
@@ -169,7 +170,7 @@ def test_a_classifiers_label_of_no_relation_is_null(make_classifier: Callable[[s
 
 
 def test_a_sentence_whose_found_entities_do_not_fit_is_left_out(
-    checkpoint: Path, corpus_files: tuple[Path, Path], ner: Path, run: Run
+    checkpoint: Path, corpus_files: tuple[Path, Path], ner: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("relations", "fit", "--model", checkpoint, "--relation_info", corpus_files[1])[0] == 0
     far = "Kiel is the capital of " + "Elba " * 70 + "."
@@ -182,6 +183,22 @@ def test_a_sentence_whose_found_entities_do_not_fit_is_left_out(
     found = [json.loads(line) for line in out.splitlines()]
     assert [entry["id"] for entry in found] == ["stdin-1", "stdin-2", "stdin-4"]
     assert [entry["relations"][0]["head"]["text"] for entry in found] == ["Kiel", "Kiel", "Elba"]
+    # Nor does what a tagger finds nowhere end it, or cost another sentence of its batch.
+    tag = TokenClassificationPipeline.__call__
+
+    def nowhere(self: Any, texts: list[str], **kwargs: Any) -> Any:
+        found = dict(zip(texts, tag(self, texts, **kwargs), strict=True))
+        return [
+            entities if text != "Kiel rules Elba ." else [{"start": 4, "end": 5}] for text, entities in found.items()
+        ]
+
+    monkeypatch.setattr(TokenClassificationPipeline, "__call__", nowhere)
+    code, out, err = run(*options, "--skip_invalid", "--batch_size", "4", stdin=rows)
+    assert code == 0 and [json.loads(line)["id"] for line in out.splitlines()] == ["stdin-1", "stdin-4"]
+    first, *errors = err.splitlines()
+    assert (
+        first == "skipped 2 wrong rows" and ["stdin, line 2" in errors[0], "stdin, line 3" in errors[1]] == [True] * 2
+    )
 
 
 def test_no_row_is_tokenized_twice(

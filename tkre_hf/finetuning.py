@@ -212,7 +212,11 @@ def _validation(args: RelationStageArguments, records: Dataset, labels: Sequence
 
 def _lengthen(training_args: RelationTrainingArguments, rows: int) -> None:
     """Adds passes where rows are so few that there would be fewer steps than ``min_steps``."""
-    batch = training_args.train_batch_size * training_args.world_size * training_args.gradient_accumulation_steps
+    batch = (
+        training_args.per_device_train_batch_size
+        * training_args.world_size
+        * training_args.gradient_accumulation_steps
+    )
     passes = math.ceil(training_args.min_steps / math.ceil(rows / batch))
     if training_args.max_steps <= 0:
         training_args.num_train_epochs = max(training_args.num_train_epochs, passes)

@@ -196,12 +196,14 @@ class _Extraction:
         # Where each known sentence's relations stand: the offset of its chunk, and its key there.
         self.known = {key: offset for offset, row in self.journal.read() for key in row}
         self.chunk: tuple[int, dict[str, Any]] = (-1, {})
+        # Sentences of which the tagger finds what can't be encoded, where such are skipped.
+        self.unread: set[str] = set()
+        self.skipped = SkippedRows()
 
     def run(self) -> ExtractedGraph:
         """Extracts what isn't known yet, and writes the graph."""
-        skipped = SkippedRows()
         # All are read before the first is encoded, so that a wrong one costs no time.
-        total = sum(1 for _ in self._sentences(skipped))
+        total = sum(1 for _ in self._sentences(self.skipped))
         sentences = pairs = triples = 0
         network = NetworkBuilder()
         part = self.folder / f".{TRIPLES}.part"
@@ -222,13 +224,13 @@ class _Extraction:
         tables.relations = self._names(tables.edge_types)
         part.replace(self.folder / TRIPLES)
         _write_tables(tables, self.folder)
-        return ExtractedGraph(tables, sentences, pairs, triples, skipped)
+        return ExtractedGraph(tables, sentences, pairs, triples, self.skipped)
 
     def _sentences(self, skipped: SkippedRows) -> Iterator[tuple[str, Sentence]]:
         taken = skipped if self.args.skip_invalid else None
         for source in self.args.input:
             rows = sentence_rows(source, self.args.split, self.args.data_dir, taken)
-            for id, sentence in identified_sentences(self.pipe, rows, taken, self.args.batch_size):
+            for id, sentence in identified_sentences(self.pipe, rows, taken):
                 if sentence.pairs is None and self.pipe.ner is None:
                     error = sentence.row.error("", "no entities are given: give them, or --ner, which finds them")
                     if taken is None:
@@ -239,9 +241,15 @@ class _Extraction:
 
     def _extract(self, sentences: Sequence[Sentence]) -> None:
         """Asks the model about those sentences of a chunk that aren't known, and keeps what it says."""
-        new = {key: sentence for sentence in sentences if (key := _key(sentence)) not in self.known}
+        new = {key: x for x in sentences if (key := _key(x)) not in self.known and key not in self.unread}
         if not new:
             return
+        if self.args.skip_invalid and self.pipe.ner is not None:
+            read = self.pipe.readable(list(new.values()), self.args.batch_size)
+            errors = {key: entry for key, entry in zip(new, read, strict=True) if isinstance(entry, InvalidRowError)}
+            self.skipped.errors += errors.values()
+            self.unread |= errors.keys()
+            new = {key: entry for key, entry in zip(new, read, strict=True) if isinstance(entry, Sentence)}
         found = self.pipe(list(new.values()), batch_size=self.args.batch_size, top_k=1)
         row = {key: list(map(_kept, relations)) for key, relations in zip(new, found, strict=True)}
         offset = self.journal.append(row)
@@ -251,6 +259,8 @@ class _Extraction:
     def _relations(self, sentence: Sentence) -> list[dict[str, Any]]:
         """The best relation of each pair, or none of the above."""
         key = _key(sentence)
+        if key in self.unread:
+            return []
         offset = self.known[key]
         if self.chunk[0] != offset:
             self.chunk = offset, self.journal.read_at(offset)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,18 +194,15 @@ def pretrain(args: PFHINStageArguments, training_args: PFHINTrainingArguments) -
     resume = find_checkpoint(training_args)
     walk = args.walk
     folder = Path(str(training_args.output_dir))
-    # One writer, or one on each machine where these share no disk.
-    own_disk = training_args.save_on_each_node
-    is_writer = (training_args.local_process_index if own_disk else training_args.process_index) == 0
-    with training_args.main_process_first(local=own_disk, desc="reading the network"):
-        # A run that came to no checkpoint may have had another network, or other settings.
-        if (resume is None and is_writer) or not (folder / GRAPH / "graph.json").exists():
-            shutil.rmtree(folder / GRAPH, ignore_errors=True)
-            tables, graph = load_network(args)
-            if args.texts is not None:
-                (folder / GRAPH).mkdir(parents=True, exist_ok=True)
-                np.save(folder / GRAPH / TEXTS, encode_texts(node_texts(tables), resolve_backbone(args.texts)))
-            save_graph(folder, graph, args.rank)
+    with training_args.main_process_first(local=False, desc="reading the network"):
+        each = training_args.save_on_each_node and training_args.local_process_index == 0
+        # Anew, for a run that came to no checkpoint may have had another network, or other settings.
+        if resume is None and (training_args.process_index == 0 or each):
+            _write_graph(args, folder)
+    with training_args.main_process_first(desc="reading the network"):
+        # On a machine that shares no disk with the first.
+        if not (folder / GRAPH / "graph.json").exists():
+            _write_graph(args, folder)
     graph, ranked, texts = load_graph(folder)
     set_seed(training_args.seed)
     with settings_errors():
@@ -239,6 +235,18 @@ def pretrain(args: PFHINStageArguments, training_args: PFHINTrainingArguments) -
         write_card(folder)
         push_trained(training_args, folder)
     return folder
+
+
+def _write_graph(args: PFHINStageArguments, folder: Path) -> None:
+    """Writes the network's graph into a run's folder, and its nodes' texts as vectors where they are read."""
+    tables, graph = load_network(args)
+    # Of what an earlier run may have left; the rest is written again.
+    for name in ("graph.json", "features.npy", TEXTS):
+        (folder / GRAPH / name).unlink(missing_ok=True)
+    if args.texts is not None:
+        (folder / GRAPH).mkdir(parents=True, exist_ok=True)
+        np.save(folder / GRAPH / TEXTS, encode_texts(node_texts(tables), resolve_backbone(args.texts)))
+    save_graph(folder, graph, args.rank)
 
 
 def network_stage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -146,7 +147,8 @@ def scores(args: TransferArguments, source: Path, target: str, seed: int) -> dic
             write_hin(tables, work / "network")
             words = ["--config", args.finetuning, "--model", str(work / "model"), "--network", str(work / "network")]
             words += ["--scheme", "few", "--output_dir", str(work / f"few{count}"), "--seed", str(seed)]
-            words += ["--disable_tqdm", "true", "--resume_from_checkpoint", "auto"]
+            words += ["--disable_tqdm", "true"]
+            shutil.rmtree(work / f"few{count}", ignore_errors=True)
             found[system, count] = finetune(*parse_arguments((FinetuneArguments, PFHINFinetuningArguments), words))
     return found
 

@@ -86,13 +86,17 @@ def predict(args: PredictArguments) -> int:
                 "model that has them"
             )
         waiting: deque[str] = deque()
-        read = identified_sentences(pipe, _rows(args), skipped if args.skip_invalid else None, args.batch_size)
+        read = identified_sentences(pipe, _rows(args), skipped if args.skip_invalid else None)
+        if args.skip_invalid and pipe.ner is not None:
+            read = _readable(pipe, read, skipped, args.batch_size)
         # Each one's id waits for its result.
         sentences = (waiting.append(id) or sentence for id, sentence in read)  # type: ignore[func-returns-value]
         with _results(args.output) as output:
             for relations in pipe(sentences, batch_size=args.batch_size, top_k=args.top_k):
                 print(_line(waiting.popleft(), relations, args.model), file=output, flush=True)
     if skipped:
+        # Rows are read ahead of the tagger.
+        skipped.errors.sort(key=lambda error: int(error.row))
         print(skipped.summary(), file=sys.stderr)
     return 0
 
@@ -157,10 +161,7 @@ def _rows(args: PredictArguments) -> Iterable[RowView | InvalidRowError]:
 
 
 def identified_sentences(
-    pipe: RelationExtractionPipeline,
-    rows: Iterable[RowView | InvalidRowError],
-    skipped: SkippedRows | None = None,
-    batch_size: int = 1,
+    pipe: RelationExtractionPipeline, rows: Iterable[RowView | InvalidRowError], skipped: SkippedRows | None = None
 ) -> Iterator[tuple[str, Sentence]]:
     """Reads rows: id and sentence of each.
 
@@ -168,41 +169,37 @@ def identified_sentences(
         pipe: That the sentences are for.
         rows: Or the errors that stand in their place.
         skipped: Takes the errors; without it the first one is raised.
-        batch_size: Sentences whose entities are found at once.
 
     Raises:
         InvalidRowError: A row is wrong, and ``skipped`` is None.
     """
-    read = _read_rows(rows, stop=skipped is None)
-    while window := list(islice(read, batch_size if pipe.ner is not None else 1)):
-        found = (entry for entry in window if not isinstance(entry, InvalidRowError))
-        if skipped is None:
-            yield from found
-            continue
-        located = pipe.located((sentence for _, sentence in found), batch_size)
-        for entry in window:
-            try:
-                if isinstance(entry, InvalidRowError):
-                    raise entry
-                # What only the tokens tell, such as an entity that the window can't hold, would end the run.
-                yield entry[0], pipe.tokenized(next(located))
-            except InvalidRowError as error:
-                skipped.errors.append(error)
-
-
-def _read_rows(
-    rows: Iterable[RowView | InvalidRowError], stop: bool
-) -> Iterator[tuple[str, Sentence] | InvalidRowError]:
-    """Id and sentence of each row; of a wrong one the error, which is raised where that is to stop."""
     for row in rows:
         try:
             if isinstance(row, InvalidRowError):
                 raise row
-            yield row_id(row), read_sentence(row)
+            id, sentence = row_id(row), read_sentence(row)
+            if skipped is not None and (sentence.pairs is not None or pipe.ner is None):
+                # What only the tokens tell, such as an entity that the window can't hold, would end the run.
+                sentence = pipe.tokenized(sentence)
         except InvalidRowError as error:
-            if stop:
+            if skipped is None:
                 raise
-            yield error
+            skipped.errors.append(error)
+            continue
+        yield id, sentence
+
+
+def _readable(
+    pipe: RelationExtractionPipeline, read: Iterator[tuple[str, Sentence]], skipped: SkippedRows, batch_size: int
+) -> Iterator[tuple[str, Sentence]]:
+    """Leaves out sentences of which the tagger finds what can't be encoded."""
+    while window := list(islice(read, batch_size)):
+        found = pipe.readable([sentence for _, sentence in window], batch_size)
+        for (id, _), sentence in zip(window, found, strict=True):
+            if isinstance(sentence, InvalidRowError):
+                skipped.errors.append(sentence)
+            else:
+                yield id, sentence
 
 
 def main(argv: Sequence[str], prog: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
+from huggingface_hub.errors import HFValidationError
 from numpy.typing import NDArray
 
 from tkre_hf.data import (
@@ -249,7 +250,11 @@ def training_summary(model: str | Path) -> TrainingSummary | None:
     """
     file = Path(model, TRAINING_DATA)
     if is_hub_id(model):
-        found = optional_file(str(model), TRAINING_DATA)
+        try:
+            found = optional_file(str(model), TRAINING_DATA)
+        except (OSError, HFValidationError):
+            # Whoever loads it is told what is wrong with the name, or on the way to the Hub.
+            found = None
         file = Path(found) if found is not None else file
     if not file.is_file():
         return None

@@ -277,6 +277,8 @@ def test_a_tkre_model_chooses_demonstrations_and_drops_what_fits_worst(
     assert [" ".join(row["tokens"]) for row in rows(tmp_path / "r" / "consistent.jsonl")] == [short["context"]], err
     (lost,) = rows(tmp_path / "r" / "inconsistent.jsonl")
     assert lost["reason"] == "not_encodable" and "alone take" in lost["detail"]
+    report = (tmp_path / "r" / "report.md").read_text()
+    assert "- not_encodable: the checkpoint of --consistency can't read it" in report and report in out
     # A labelled row is told of before anything is asked.
     processor.max_length = 14
     processor.save_pretrained(tmp_path / "model")

@@ -33,6 +33,7 @@ REASONS = {
     "near_duplicate": "almost a copy of an accepted row",
     "copy_of_demonstration": "a copy, or almost, of a labelled row",
     "copy_of_excluded": "a copy, or almost, of a row of a file given with --exclude",
+    "not_encodable": "the checkpoint of --consistency can't read it: it has no mark for an entity, or no room",
     "low_consistency": "among those that express their relation worst, by the model's score",
 }
 

@@ -221,8 +221,8 @@ def merge_files(args: MergeArguments) -> str:
         TkreError: A file is missing or wrong, or the explanations are of other rows.
     """
     output = Path(args.output)
-    for given in (args.train, *args.explanations, *args.samples):
-        if output.is_file() and Path(given).is_file() and output.samefile(given):
+    for given in (Path(args.train), *map(_records_file, [*args.explanations, *args.samples])):
+        if output.is_file() and given.is_file() and output.samefile(given):
             raise TkreError(f"{output} is both read and written: name another file for the training set")
     explanations = [row for path in args.explanations for row in read_rows(_records_file(path), "edkg")]
     samples = [row for path in args.samples for row in read_rows(_records_file(path), "scdg")]
@@ -298,7 +298,7 @@ class FilteredReport(RunReport):
 
     Attributes:
         reasons: As the run left them; ``dropped`` is taken off the accepted ones.
-        dropped: How many samples of each (relation, ``low_consistency``).
+        dropped: How many samples of each (relation, reason): ``low_consistency``, or ``not_encodable``.
     """
 
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)

@@ -364,14 +364,30 @@ class RelationExtractionPipeline(ChunkPipeline):
         """
         sentences = (read_input(value, "inputs", i) for i, value in enumerate(inputs))
         while window := list(islice(sentences, batch_size)):
-            texts = [sentence.text for sentence in window if sentence.pairs is None]
-            if texts and self.ner is None:
-                raise next(sentence for sentence in window if sentence.pairs is None).unmarked()
-            params = getattr(self.ner, "_postprocess_params", {})
-            strategy = {} if "aggregation_strategy" in params else {"aggregation_strategy": "simple"}
-            found = iter(self.ner(texts, batch_size=batch_size, **strategy) if texts else ())
+            found = self._tagged(window, batch_size)
             for sentence in window:
                 yield sentence if sentence.pairs is not None else sentence.with_entities(next(found))
+
+    def readable(self, sentences: Sequence[Sentence], batch_size: int) -> list[Sentence | InvalidRowError]:
+        """Each sentence with its entities and tokens, or the error of one that a call would end with."""
+        found = self._tagged(sentences, batch_size)
+        read: list[Sentence | InvalidRowError] = []
+        for sentence in sentences:
+            try:
+                whole = sentence if sentence.pairs is not None else sentence.with_entities(next(found))
+                read.append(self.tokenized(whole))
+            except InvalidRowError as error:
+                read.append(error)
+        return read
+
+    def _tagged(self, sentences: Sequence[Sentence], batch_size: int) -> Iterator[Any]:
+        """What ``ner`` finds in those sentences that lack their entities."""
+        texts = [sentence.text for sentence in sentences if sentence.pairs is None]
+        if texts and self.ner is None:
+            raise next(sentence for sentence in sentences if sentence.pairs is None).unmarked()
+        params = getattr(self.ner, "_postprocess_params", {})
+        strategy = {} if "aggregation_strategy" in params else {"aggregation_strategy": "simple"}
+        return iter(self.ner(texts, batch_size=batch_size, **strategy) if texts else ())
 
     def _encode(self, sentences: Sequence[Sentence]) -> list[dict[str, Any]]:
         """The processor's features of all pairs."""
