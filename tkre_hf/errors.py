@@ -20,7 +20,8 @@ class InvalidRowError(TkreError, ValueError):
     """
 
     def __init__(self, file: str | Path, row: int | str, field: str, reason: str) -> None:
-        self.file, self.row, self.field, self.reason = str(file), row, field, reason
+        self.file, self.field, self.reason = _printable(str(file)), _printable(field), _printable(reason)
+        self.row = _printable(row) if isinstance(row, str) else row
         super().__init__(str(self))
 
     def __str__(self) -> str:
@@ -30,3 +31,8 @@ class InvalidRowError(TkreError, ValueError):
 
     def __reduce__(self) -> tuple[type[InvalidRowError], tuple[str, int | str, str, str]]:
         return type(self), (self.file, self.row, self.field, self.reason)
+
+
+def _printable(text: str) -> str:
+    """Half a surrogate pair, which a wrong row may hold, as its escape: it can be neither printed nor written."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -51,8 +51,7 @@ class SkippedRows:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        # In ASCII: half a surrogate pair, which a wrong row may hold, is no UTF-8.
-        return json.dumps([[e.file, e.row, e.field, e.reason] for e in self.errors])
+        return json.dumps([[e.file, e.row, e.field, e.reason] for e in self.errors], ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> SkippedRows:
