@@ -242,14 +242,14 @@ class _Extraction:
     def _extract(self, sentences: Sequence[Sentence]) -> None:
         """Asks the model about those sentences of a chunk that aren't known, and keeps what it says."""
         new = {key: x for x in sentences if (key := _key(x)) not in self.known and key not in self.unread}
-        if not new:
-            return
         if self.args.skip_invalid and self.pipe.ner is not None:
             read = self.pipe.readable(list(new.values()), self.args.batch_size)
             errors = {key: entry for key, entry in zip(new, read, strict=True) if isinstance(entry, InvalidRowError)}
             self.skipped.errors += errors.values()
             self.unread |= errors.keys()
             new = {key: entry for key, entry in zip(new, read, strict=True) if isinstance(entry, Sentence)}
+        if not new:
+            return
         found = self.pipe(list(new.values()), batch_size=self.args.batch_size, top_k=1)
         row = {key: list(map(_kept, relations)) for key, relations in zip(new, found, strict=True)}
         offset = self.journal.append(row)

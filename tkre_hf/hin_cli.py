@@ -82,8 +82,8 @@ def _embed(argv: Sequence[str], prog: str) -> int:
 
 def _similar(argv: Sequence[str], prog: str) -> int:
     from tkre_hf.hin_training import checkpoint_folder
+    from tkre_hf.hub_files import is_hub_id
     from tkre_hf.pfhin.embedding import EMBEDDINGS, EmbeddingTable
-    from tkre_hf.places import is_hub_id
 
     description = f"Lists the nodes most similar to one.\n\n{prog} --model my_model --node Q90"
     (args,) = parse_arguments(SimilarArguments, argv, description, prog)

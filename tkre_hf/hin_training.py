@@ -22,6 +22,7 @@ from tkre_hf.hub.facts import new_weights
 from tkre_hf.hub.model_card import write_card
 from tkre_hf.hub.publish import push_trained
 from tkre_hf.hub.trainers import PFHINTrainer
+from tkre_hf.hub_files import is_hub_id
 from tkre_hf.pfhin.centrality import ranks
 from tkre_hf.pfhin.configuration_pfhin import PFHINConfig
 from tkre_hf.pfhin.embedding import Neighborhoods
@@ -32,7 +33,7 @@ from tkre_hf.pfhin.modeling_pfhin import PFHINForPreTraining, PFHINModel, PFHINP
 from tkre_hf.pfhin.text import encode_texts
 from tkre_hf.pfhin.training_args import PFHINTrainingArguments
 from tkre_hf.pfhin.walks import WalkSettings
-from tkre_hf.places import is_hub_id, without_folders
+from tkre_hf.places import without_folders
 from tkre_hf.stage_settings import stage_settings
 from tkre_hf.training import find_checkpoint, load_anew, loading_errors, resolve_backbone, settings_errors
 from tkre_hf.training_data import TrainingSummary

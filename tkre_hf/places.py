@@ -22,14 +22,6 @@ _LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-
-
-def is_hub_id(model: str | Path) -> bool:
-    """Whether a checkpoint is one of the Hub's, ``NAMESPACE/NAME``: no folder has the name."""
-    return not Path(model).exists() and _HUB_ID.fullmatch(str(model)) is not None
-
-
 def without_folders(name: str) -> str:
     """A checkpoint goes out into the world, and where its files lay on this machine is nobody's business."""
     path = Path(name)

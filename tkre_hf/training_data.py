@@ -26,8 +26,7 @@ from tkre_hf.data import (
 )
 from tkre_hf.data.reading import read_json
 from tkre_hf.errors import TkreError
-from tkre_hf.places import is_hub_id
-from tkre_hf.tkre.loading import optional_file
+from tkre_hf.hub_files import is_hub_id, optional_file
 from tkre_hf.tkre.markers import MARKERS
 from tkre_hf.tkre.training_args import TKRETrainingArguments
 

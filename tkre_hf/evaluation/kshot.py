@@ -18,7 +18,7 @@ from tkre_hf.evaluation.metrics import RelationMetric, SemEvalMacroF1, TacredMic
 from tkre_hf.evaluation.relation_scores import relation_table
 from tkre_hf.knowledge.journal import write_atomically
 from tkre_hf.tkre.configuration_tkre import TKREConfig
-from tkre_hf.tkre.embedding import forward_records
+from tkre_hf.tkre.embedding import embed_records
 from tkre_hf.tkre.modeling_classification import TKREForRelationClassification
 from tkre_hf.tkre.processing_tkre import TKREProcessor
 from tkre_hf.tkre.sampling import EncodedRecords
@@ -147,7 +147,7 @@ def predict(
         encoded = EncodedRecords(rows, processor)
     except ValueError as error:
         raise TkreError(str(error)) from error
-    logits = forward_records(model, processor, encoded, "logits", batch_size)
+    logits = embed_records(model, processor, encoded, batch_size, output="logits")
     names: dict[int, str] = model.config.id2label  # type: ignore[assignment]
     return Predictions(
         tuple(row["id"] for row in rows),

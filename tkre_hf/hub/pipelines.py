@@ -10,7 +10,7 @@ from tkre_hf.hub.card import refresh_card
 from tkre_hf.hub.facts import RESULTS, weight_files
 from tkre_hf.hub.marks import CARD, read_text
 from tkre_hf.hub.model_card import told_by
-from tkre_hf.tkre.loading import optional_file
+from tkre_hf.hub_files import optional_file
 from tkre_hf.tkre.pipeline import RelationExtractionPipeline
 from tkre_hf.training_data import TRAINING_DATA
 

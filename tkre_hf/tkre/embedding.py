@@ -22,13 +22,14 @@ _BATCH_SIZE = 64
 
 
 def embed_records(
-    model: TKREModel,
+    model: TKREPreTrainedModel,
     processor: TKREProcessor,
     records: EncodedRecords,
     batch_size: int = _BATCH_SIZE,
     rows: NDArray[np.int64] | None = None,
+    output: str = "relation_embeds",
 ) -> Tensor:
-    """Relation representations of sentences, ``(sentences, projection_dim)``, unit length, on the CPU.
+    """Relation representations of sentences, ``(sentences, projection_dim)``, unit length, in float32 on the CPU.
 
     Args:
         model: The model.
@@ -36,27 +37,7 @@ def embed_records(
         records: The sentences.
         batch_size: Sentences encoded at once.
         rows: Which of them, in this order; all by default.
-    """
-    return forward_records(model, processor, records, "relation_embeds", batch_size, rows)
-
-
-def forward_records(
-    model: TKREPreTrainedModel,
-    processor: TKREProcessor,
-    records: EncodedRecords,
-    output: str,
-    batch_size: int = _BATCH_SIZE,
-    rows: NDArray[np.int64] | None = None,
-) -> Tensor:
-    """What a model returns for sentences, ``(sentences, width)``, in float32, on the CPU.
-
-    Args:
-        model: The model.
-        processor: Its processor.
-        records: The sentences.
-        output: Which of its outputs: ``relation_embeds``, ``logits``.
-        batch_size: Sentences encoded at once.
-        rows: Which sentences, in this order; all by default.
+        output: Another of the model's outputs instead, such as a classifier's ``logits``.
     """
     rows = np.arange(len(records)) if rows is None else rows
     ids = [records[int(row)]["input_ids"] for row in rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from transformers import PretrainedConfig, pipeline
 from transformers.utils import CONFIG_NAME
-from transformers.utils.hub import cached_file
 
 from tkre_hf.errors import TkreError
+from tkre_hf.hub_files import optional_file
 
 from .configuration_tkre import TKREConfig
 from .modeling_classification import TKREForRelationClassification
@@ -57,24 +56,6 @@ class RelationExtractionModel:
             # For the pipeline to take; the model itself knows nothing of it.
             vars(model)["saved_prototypes"] = RelationPrototypes.load(*paths)
         return model
-
-
-def optional_file(name: str, file: str, settings: Mapping[str, Any] | None = None) -> str | None:
-    """A file of a checkpoint, which it needn't have.
-
-    Args:
-        name: Folder or Hub id.
-        file: The file's name.
-        settings: Of the download.
-    """
-    return cached_file(
-        name,
-        file,
-        **(settings or {}),
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
 
 
 def load_pipeline(

@@ -263,14 +263,14 @@ class RelationExtractionPipeline(ChunkPipeline):
             raise TkreError("there are no relations yet: give pipe.fit() labelled sentences, or descriptions, of some")
         batch_size = kwargs.get("batch_size") or self._batch_size or 1
         if isinstance(inputs, str | Mapping | Sentence):
-            (sentence,) = self.located([inputs], batch_size)
+            (sentence,) = self._read([inputs], batch_size)
             return super().__call__(sentence, **kwargs)
         if isinstance(inputs, Dataset) and not isinstance(inputs, Iterable):
             # Such as transformers' KeyDataset, a data set's column: it has a length and places, and no iterator.
             inputs = map(inputs.__getitem__, range(len(inputs)))  # type: ignore[arg-type]
         if not isinstance(inputs, Iterable):
             raise TkreError(f"expected a sentence or several, found {type(inputs).__name__}")
-        sentences = self.located(inputs, batch_size)
+        sentences = self._read(inputs, batch_size)
         if not isinstance(inputs, list | tuple):
             return super().__call__(sentences, **kwargs)
         # All are read before the first is encoded, so that a wrong one costs no time; and those of like length go
@@ -291,7 +291,7 @@ class RelationExtractionPipeline(ChunkPipeline):
     def preprocess(self, sentence: Any) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """The model's inputs for each pair of a sentence; for one without pairs a row that stands for it."""
         if not isinstance(sentence, Sentence):
-            (sentence,) = self.located([sentence], 1)
+            (sentence,) = self._read([sentence], 1)
         encoded = self._encode([sentence]) if sentence.encoded is None else sentence.encoded
         if not encoded:
             ids = torch.tensor([[self.tokenizer.pad_token_id]])
@@ -356,12 +356,8 @@ class RelationExtractionPipeline(ChunkPipeline):
         """
         return replace(sentence, encoded=tuple(self._encode([sentence])))
 
-    def located(self, inputs: Iterable[Any], batch_size: int) -> Iterator[Sentence]:
-        """Reads sentences, and has the entities found of those that lack them, so many at a time.
-
-        Raises:
-            InvalidRowError: One is wrong, or lacks entities where there is no ``ner``.
-        """
+    def _read(self, inputs: Iterable[Any], batch_size: int) -> Iterator[Sentence]:
+        """Reads sentences, and has the entities found of those that lack them, so many at a time."""
         sentences = (read_input(value, "inputs", i) for i, value in enumerate(inputs))
         while window := list(islice(sentences, batch_size)):
             found = self._tagged(window, batch_size)
@@ -375,7 +371,7 @@ class RelationExtractionPipeline(ChunkPipeline):
         for sentence in sentences:
             try:
                 whole = sentence if sentence.pairs is not None else sentence.with_entities(next(found))
-                read.append(self.tokenized(whole))
+                read.append(whole if whole.encoded is not None else self.tokenized(whole))
             except InvalidRowError as error:
                 read.append(error)
         return read
